@@ -1,0 +1,1 @@
+"""The hub's services; each is a folder with the same rooms."""

@@ -1,0 +1,1 @@
+"""Contracts between the services and the thin plumbing that all of them use."""

@@ -1,0 +1,161 @@
+"""Every collection with its owner and indexes, as data. `hub init` creates them; services refuse to start without.
+
+An index is named after its fields, so that `explain` and the checks speak of the same thing.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from shared.mongo import Store, require_indexes, store_errors
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index; `only` makes it partial, `expires_after` a TTL index (clean-up only, never a rule)."""
+
+    keys: tuple[tuple[str, int | str], ...]
+    unique: bool = False
+    only: dict[str, Any] | None = None
+    expires_after: timedelta | None = None
+
+    @property
+    def name(self) -> str:
+        """Fields and directions, as MongoDB itself would name it."""
+        return "_".join(f"{key}_{direction}" for key, direction in self.keys)
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """One collection. `about` says what one document is."""
+
+    name: str
+    owner: str
+    about: str
+    indexes: tuple[Index, ...] = field(default=())
+
+
+def _index(*fields: str, **options: Any) -> Index:
+    return Index(tuple((f.removeprefix("-"), -1 if f.startswith("-") else 1) for f in fields), **options)
+
+
+ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
+    CollectionSpec(
+        "webhook_spool",
+        "intake",
+        "an accepted event that Kafka could not take yet; relayed in order of `order`",
+        (_index("order"),),
+    ),
+    CollectionSpec(
+        "webhook_records",
+        "intake",
+        "an accepted webhook that led to nothing else, with its reason",
+        (_index("reason", "-received_at"), _index("oa_id", "user_id", "-received_at")),
+    ),
+    CollectionSpec(
+        "attachments",
+        "intake",
+        "one attachment to fetch or fetched; its bytes are in the GridFS bucket of the same name",
+        (_index("state", "due_at"), _index("message_event_id")),
+    ),
+    CollectionSpec(
+        "messages",
+        "router",
+        "one message of a citizen with its reading, its assignment and the replies asked for; also the inbox",
+        (
+            _index("citizen_key", "-sent_at"),
+            _index("case_code", "sent_at"),
+            _index("message_id"),
+            _index("reasons", "-received_at"),
+        ),
+    ),
+    CollectionSpec(
+        "cases",
+        "router",
+        "what an officer works on",
+        (
+            _index("code", unique=True),
+            _index("citizen_key", "matter", unique=True, only={"is_open": True}),
+            _index("citizen_key", "-last_message_at"),
+            _index("unit", "is_open", "priority", "due_at"),
+        ),
+    ),
+    CollectionSpec("case_entries", "router", "one line of a case's history", (_index("case_code", "at"),)),
+    CollectionSpec("counters", "router", "the last number given in a series (case codes of a day)"),
+    CollectionSpec(
+        "reply_ledger",
+        "notifier",
+        "one reply with everything that happened to it",
+        (
+            _index("state", "due_at"),
+            _index("citizen_key", "state"),
+            _index("case_code", "requested_at"),
+            _index("message_id", unique=True, only={"message_id": {"$type": "string"}}),
+            _index("state", "lease_until"),
+            _index("answers_event_id"),
+        ),
+    ),
+    CollectionSpec(
+        "delivery_reports",
+        "notifier",
+        "one echo or receipt of Zalo",
+        (_index("message_id"), _index("citizen_key", "text_sha256", "reported_at")),
+    ),
+    CollectionSpec(
+        "contacts",
+        "notifier",
+        "one citizen on one page: follower state, last interaction, opt-outs",
+        (_index("oa_id", "is_follower"), _index("user_id_by_app")),
+    ),
+    CollectionSpec("page_tokens", "notifier", "the OAuth tokens of one page, encrypted"),
+    CollectionSpec("rate_buckets", "notifier", "how many calls a page or an app may still make now"),
+    CollectionSpec("leases", "shared", "who may do a thing that only one replica may do"),
+    CollectionSpec(
+        "dead_letters",
+        "shared",
+        "an event that could not be handled, byte for byte",
+        (_index("state", "-last_at"), _index("service", "state")),
+    ),
+)
+
+
+def indexes_of(service: str) -> dict[str, list[str]]:
+    """Names of the indexes a service needs: its own and the shared ones."""
+    return {
+        spec.name: [index.name for index in spec.indexes]
+        for spec in ALL_COLLECTIONS
+        if spec.owner in {service, "shared"} and spec.indexes
+    }
+
+
+async def create_indexes(store: Store) -> list[str]:
+    """Create what is missing; safe to repeat.
+
+    Returns:
+        `collection.index` of every index, new or old.
+
+    Raises:
+        StoreUnavailable: run it again.
+    """
+    names = []
+    for spec in ALL_COLLECTIONS:
+        for index in spec.indexes:
+            options: dict[str, Any] = {"name": index.name, "unique": index.unique}
+            if index.only is not None:
+                options["partialFilterExpression"] = index.only
+            if index.expires_after is not None:
+                options["expireAfterSeconds"] = int(index.expires_after.total_seconds())
+            with store_errors():
+                await store[spec.name].create_index(list(index.keys), **options)
+            names.append(f"{spec.name}.{index.name}")
+    return names
+
+
+async def verify_indexes(store: Store, service: str) -> None:
+    """Refuse to start before the init job ran.
+
+    Raises:
+        NotReady: an index is missing.
+        StoreUnavailable: cannot tell; ask again.
+    """
+    await require_indexes(store, indexes_of(service))

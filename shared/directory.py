@@ -1,0 +1,128 @@
+"""The directory: units and pages as dated data, read from `data/directory/*.yaml`. It knows facts, no rules.
+
+Units come and go ("11 wards become 5 on 1 July") and a code can survive with another meaning, so nothing is asked of
+the directory without a day: `directory.as_of(day)`.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import ConfigurationError
+from shared.events import Coordinates, Slug
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Dated(BaseModel):
+    """Valid from `valid_from` (included; None is always) to `valid_to` (excluded; None is open)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+    def is_valid(self, day: date) -> bool:
+        """Whether it holds on this day."""
+        return (self.valid_from is None or self.valid_from <= day) and (self.valid_to is None or day < self.valid_to)
+
+
+class UnitCode(_Dated):
+    """An official code; ambiguous without its dates."""
+
+    code: str
+
+
+class Unit(_Dated):
+    """A ward police, a professional team or the district.
+
+    Attributes:
+        slug: the stable key.
+        role: `ward` answers for a territory, `team` for a subject, `district` for what belongs to nobody else.
+        succeeded_by: the unit that took over, once `valid_to` is set.
+        anchors: points inside the territory; several are better than one.
+        subjects: procedure subtopics a team answers for.
+    """
+
+    slug: Slug
+    name: str
+    name_en: str
+    role: Literal["ward", "team", "district"]
+    codes: tuple[UnitCode, ...] = ()
+    anchors: tuple[Coordinates, ...] = ()
+    subjects: tuple[str, ...] = ()
+    phone: str | None = None
+    succeeded_by: Slug | None = None
+
+
+class PageOwnership(_Dated):
+    """Which unit owns a page, and when."""
+
+    page: Slug
+    unit: Slug
+
+
+@dataclass(frozen=True)
+class DirectoryView:
+    """The directory on one day."""
+
+    day: date
+    units: dict[str, Unit]
+    unit_by_page: dict[str, str]
+
+    def unit_of_page(self, page: str) -> Unit | None:
+        """The unit that owns a page on this day."""
+        slug = self.unit_by_page.get(page)
+        return None if slug is None else self.units.get(slug)
+
+    def wards(self) -> list[Unit]:
+        """The units that answer for a territory."""
+        return [unit for unit in self.units.values() if unit.role == "ward"]
+
+    def district(self) -> Unit:
+        """The unit that takes what belongs to nobody else."""
+        return next(unit for unit in self.units.values() if unit.role == "district")
+
+
+@dataclass(frozen=True)
+class Directory:
+    """All units and page ownerships, of all times."""
+
+    units: tuple[Unit, ...]
+    pages: tuple[PageOwnership, ...]
+
+    def as_of(self, day: date) -> DirectoryView:
+        """The directory on a day in the time zone of the units (UTC+7)."""
+        return DirectoryView(
+            day=day,
+            units={unit.slug: unit for unit in self.units if unit.is_valid(day)},
+            unit_by_page={owned.page: owned.unit for owned in self.pages if owned.is_valid(day)},
+        )
+
+
+def load_directory(data_dir: Path) -> Directory:
+    """Read and check `directory/units.yaml` and `directory/pages.yaml`.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong; the text says where.
+    """
+    units = _load(data_dir / "directory" / "units.yaml", "units", Unit)
+    pages = _load(data_dir / "directory" / "pages.yaml", "pages", PageOwnership)
+    slugs = {unit.slug for unit in units}
+    if strangers := sorted({owned.unit for owned in pages} - slugs):
+        raise ConfigurationError(f"pages.yaml names units that do not exist: {', '.join(strangers)}")
+    if not any(unit.role == "district" for unit in units):
+        raise ConfigurationError("units.yaml has no unit with role district: nobody would take what is unassigned")
+    return Directory(tuple(units), tuple(pages))
+
+
+def _load(file: Path, key: str, model: type[M]) -> list[M]:
+    try:
+        rows = yaml.safe_load(file.read_text("utf-8"))[key]
+        return [model.model_validate(row) for row in rows]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error

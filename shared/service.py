@@ -1,0 +1,263 @@
+"""What every service process has: health, metrics, an AsyncAPI document, patient start, orderly stop."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import uvicorn
+from aiokafka.errors import KafkaError
+from faststream.asgi import AsgiFastStream, AsgiResponse, get
+from faststream.kafka import KafkaBroker
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.asyncapi import asyncapi_document
+from shared.collections import verify_indexes
+from shared.errors import HubError, StoreUnavailable
+from shared.kafka import Progress
+from shared.mongo import Store
+from shared.settings import HubSettings
+from shared.telemetry import LoopLag, configure_logging, get_logger
+
+log = get_logger()
+
+Check = Callable[[], Awaitable[None]]
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+START_PAUSE_SECONDS = 1.0
+CHECK_TIMEOUT_SECONDS = 3.0
+MAX_LOOP_LAG_SECONDS = 5.0
+MAX_BATCH_SECONDS = 120.0
+BROKER_STOP_SECONDS = 20
+
+
+class Health:
+    """Readiness: can it do its work now. Liveness: would a restart help."""
+
+    def __init__(self, service: str, *, broker: KafkaBroker, store: Store, progress: Mapping[str, Progress]) -> None:
+        self.service = service
+        self._broker = broker
+        self._store = store
+        self._progress = progress
+        self._lag = LoopLag(service)
+        self.extra_checks: dict[str, Check] = {}
+        self.facts: dict[str, Callable[[], Awaitable[Any]]] = {}
+
+    async def measure(self) -> None:
+        """Measure the event loop's lag until cancelled."""
+        await self._lag.run()
+
+    async def _kafka(self) -> None:
+        if not await self._broker.ping(timeout=CHECK_TIMEOUT_SECONDS):
+            raise ConnectionError("Kafka does not answer")
+
+    async def _groups(self) -> None:
+        # With more replicas than partitions a replica rightly has none, so having joined is what counts.
+        waiting = [name for name, progress in self._progress.items() if not progress.has_joined]
+        if waiting:
+            raise ConnectionError(f"not joined yet: {', '.join(waiting)}")
+
+    async def ready(self) -> tuple[bool, dict[str, str]]:
+        """Run every check side by side.
+
+        Returns:
+            Whether all passed, and `ok` or the error of each.
+        """
+        checks: dict[str, Check] = {"kafka": self._kafka, "mongo": self._store.ping, "consumers": self._groups}
+        checks |= self.extra_checks
+        results = await asyncio.gather(*(_outcome(check) for check in checks.values()))
+        answer = dict(zip(checks, results, strict=True))
+        return all(result == "ok" for result in answer.values()), answer
+
+    def alive(self) -> tuple[bool, dict[str, Any]]:
+        """Judge from inside: the loop turns and no batch hangs."""
+        stuck = {name: round(p.stuck_seconds(), 1) for name, p in self._progress.items() if p.busy_since is not None}
+        is_alive = self._lag.seconds < MAX_LOOP_LAG_SECONDS and all(s < MAX_BATCH_SECONDS for s in stuck.values())
+        return is_alive, {"loop_lag_seconds": round(self._lag.seconds, 3), "batch_seconds": stuck}
+
+
+async def _outcome(check: Check) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await check()
+    except TimeoutError:
+        return f"no answer in {CHECK_TIMEOUT_SECONDS:.0f} s"
+    except (HubError, OSError, KafkaError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+def _json(status: int, content: Any) -> AsgiResponse:
+    return AsgiResponse(
+        json.dumps(content, ensure_ascii=False, default=str).encode(), status, {"content-type": "application/json"}
+    )
+
+
+def _health_routes(health: Health) -> list[tuple[str, Any]]:
+    @get
+    async def live(_: Any) -> AsgiResponse:
+        is_alive, facts = health.alive()
+        return _json(200 if is_alive else 503, {"service": health.service, "alive": is_alive, **facts})
+
+    @get
+    async def ready(_: Any) -> AsgiResponse:
+        is_ready, checks = await health.ready()
+        facts = {name: await fact() for name, fact in health.facts.items()} if is_ready else {}
+        return _json(
+            200 if is_ready else 503, {"service": health.service, "ready": is_ready, "checks": checks, **facts}
+        )
+
+    @get
+    async def metrics(_: Any) -> AsgiResponse:
+        return AsgiResponse(generate_latest(), 200, {"content-type": CONTENT_TYPE_LATEST})
+
+    @get
+    async def asyncapi(_: Any) -> AsgiResponse:
+        return _json(200, asyncapi_document(health.service))
+
+    return [
+        ("/health/live", live),
+        ("/health/ready", ready),
+        ("/metrics", metrics),
+        ("/asyncapi.json", asyncapi),
+    ]
+
+
+def build_service(
+    service: str,
+    settings: HubSettings,
+    *,
+    broker: KafkaBroker,
+    store: Store,
+    progress: Mapping[str, Progress],
+    routes: Sequence[tuple[str, AsgiApp]] = (),
+    workers: Sequence[Callable[[], Awaitable[None]]] = (),
+    resources: Sequence[AbstractAsyncContextManager[Any]] = (),
+    health: Health | None = None,
+) -> AsgiFastStream:
+    """Connect the parts every service has around the parts it brings.
+
+    Args:
+        service: its name.
+        settings: its settings.
+        broker: with the service's subscribers.
+        store: the database; closed last.
+        progress: of each subscriber, by topic and group.
+        routes: the service's own HTTP edge.
+        workers: background loops; started after the broker connects, cancelled before it stops. One that ends
+            with an exception stops the process, so that the supervisor starts it afresh.
+        resources: clients to open and to close in reverse.
+        health: if the service adds checks of its own.
+    """
+    health = health or Health(service, broker=broker, store=store, progress=progress)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        configure_logging(service, level=settings.log_level, log_format=settings.log_format)
+        await _until_initialised(store, service)
+        await _until_connected(broker)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(store.close)
+            for resource in resources:
+                await stack.enter_async_context(resource)
+            tasks = [asyncio.create_task(_guard(work, service)) for work in (health.measure, *workers)]
+            stack.push_async_callback(_cancel, tasks)
+            log.info("service.started", environment=settings.hub_environment)
+            yield  # FastStream has stopped the consumers when this returns
+            log.info("service.stopping")
+
+    return AsgiFastStream(
+        broker,
+        asgi_routes=[*_health_routes(health), *routes],
+        lifespan=lifespan,
+        logger=logging.getLogger("faststream"),
+    )
+
+
+async def _guard(work: Callable[[], Awaitable[None]], service: str) -> None:
+    try:
+        await work()
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        log.exception("worker.died", worker=getattr(work, "__qualname__", str(work)))
+        stop_process(f"a worker of {service} died")
+
+
+def stop_process(why: str) -> None:
+    """Leave in good order and let the supervisor start the process afresh."""
+    log.error("service.stops_itself", why=why)
+    os.kill(os.getpid(), signal.SIGTERM)
+    timer = threading.Timer(BROKER_STOP_SECONDS + 15, os._exit, (70,))  # in case the orderly way hangs
+    timer.daemon = True
+    timer.start()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_connected(broker: KafkaBroker) -> None:
+    """Wait for Kafka for as long as it takes: a service that gives up at start would need a person."""
+    while True:
+        try:
+            await broker.connect()
+        except (KafkaError, OSError) as error:
+            log.warning("kafka.waiting", error=type(error).__name__)
+            await asyncio.sleep(START_PAUSE_SECONDS)
+        else:
+            return
+
+
+async def _until_initialised(store: Store, service: str) -> None:
+    """Wait for MongoDB; refuse to start where the init job did not run.
+
+    Raises:
+        NotReady: indexes are missing.
+    """
+    while True:
+        try:
+            await verify_indexes(store, service)
+        except StoreUnavailable as error:
+            log.warning("mongo.waiting", error=str(error))
+            await asyncio.sleep(START_PAUSE_SECONDS)
+        else:
+            return
+
+
+def server(app: AsgiApp, settings: HubSettings, **options: Any) -> uvicorn.Server:
+    """The HTTP server of one service, not yet running."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.http_host,
+            port=settings.http_port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=15,
+            **options,
+        )
+    )
+
+
+def serve(app: AsgiApp, settings: HubSettings, **options: Any) -> None:
+    """Run a service until it is told to stop; exits non-zero when it could not start."""
+    running = server(app, settings, **options)
+    running.run()
+    if not running.started:
+        raise SystemExit(3)
