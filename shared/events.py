@@ -283,6 +283,36 @@ class OfficerReplyWritten(CitizenEvent):
     closes_case: bool = False
 
 
+OfficerAction = Literal["reply", "hand_over", "close", "reopen", "correct"]
+
+
+class OfficerActed(CitizenEvent):
+    """An officer decided something about a case.
+
+    Attributes:
+        action: `correct` changes the category or the unit and is kept as a label for learning.
+        officer: account name of who acted.
+        unit: slug of the officer's unit at that moment.
+        text: of the reply; internal note otherwise.
+        closes_case: a reply that also ends the matter.
+        to_unit: for `hand_over`, and for `correct` when the unit was wrong.
+        category: for `correct`, the right one; likewise `subtopic` and `urgency`.
+    """
+
+    ce_type: ClassVar[str] = "vn.binhyen.officer-acted.v1"
+
+    action: OfficerAction
+    case_code: str = Field(max_length=32)
+    officer: str = Field(min_length=1, max_length=128)
+    unit: Slug | None = None
+    text: str = Field(default="", max_length=2_000)
+    closes_case: bool = False
+    to_unit: Slug | None = None
+    category: str | None = Field(default=None, max_length=64)
+    subtopic: str | None = Field(default=None, max_length=64)
+    urgency: Literal["emergency", "high", "normal"] | None = None
+
+
 def as_utc_milliseconds(moment: datetime) -> int:
     """Milliseconds since the epoch of an aware moment."""
     return int(moment.timestamp() * 1000)
