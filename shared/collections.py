@@ -111,6 +111,12 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
     CollectionSpec("rate_buckets", "notifier", "how many calls a page or an app may still make now"),
     CollectionSpec("leases", "shared", "who may do a thing that only one replica may do"),
     CollectionSpec(
+        "trace_spans",
+        "shared",
+        "one step of one message's story; `trace_id` is the correlation id",
+        (_index("trace_id", "started_at"), _index("started_at", expires_after=timedelta(days=7))),
+    ),
+    CollectionSpec(
         "dead_letters",
         "shared",
         "an event that could not be handled, byte for byte",

@@ -27,6 +27,7 @@ from shared.events import Event
 from shared.settings import HubSettings
 from shared.telemetry import DEAD_LETTERS, EVENTS_HANDLED, HANDLING_SECONDS, get_logger
 from shared.topics import Topic
+from shared.tracing import TRACEPARENT, traceparent_of, tracing_of
 
 log = get_logger()
 E = TypeVar("E", bound=Event)
@@ -52,6 +53,7 @@ class Received(Generic[E]):
     event: E
     partition: int
     offset: int
+    traceparent: str | None = None
 
 
 Handler = Callable[[Sequence[Received[E]]], Awaitable[None]]
@@ -113,6 +115,8 @@ class EventPublisher:
         if len(value) > MAX_EVENT_BYTES:
             raise EventTooLarge(f"{event.ce_type} of {len(value)} bytes; at most {MAX_EVENT_BYTES}")
         headers = cloud_event_headers(event, source=self._source)
+        if traceparent := traceparent_of(event.correlation_id):
+            headers[TRACEPARENT] = traceparent
         await self.publish_raw(topic.name, key=event.partition_key.encode(), value=value, headers=headers)
 
     async def publish_raw(self, topic: str, *, key: bytes | None, value: bytes, headers: dict[str, str]) -> None:
@@ -248,7 +252,9 @@ def on_batch(
         started = time.perf_counter()
         try:
             received = await _read(records, topic, service, dead_letters)
-            await _handle(received, topic, service, handle, dead_letters, records)
+            origins = {one.event.correlation_id: one.traceparent for one in received}
+            with tracing_of(service).spans(f"{service} handles {topic.name}", origins, attributes={"group": group_id}):
+                await _handle(received, topic, service, handle, dead_letters, records)
             progress.failures_in_a_row = 0
         except Exception as error:
             # Nothing could be recorded. Pause, then let FastStream seek back: Kafka redelivers the batch.
@@ -316,7 +322,8 @@ async def _read(
             DEAD_LETTERS.labels(service, "event.unreadable").inc()
             log.warning("event.parked", dead_letter=letter_id, topic=topic.name, reason="event.unreadable")
         else:
-            received.append(Received(event, record.partition, record.offset))
+            traceparent = dict(record.headers).get(TRACEPARENT, b"").decode("ascii", "replace")
+            received.append(Received(event, record.partition, record.offset, traceparent or None))
     return received
 
 

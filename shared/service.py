@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -24,6 +25,7 @@ from shared.kafka import Progress
 from shared.mongo import Store
 from shared.settings import HubSettings
 from shared.telemetry import LoopLag, configure_logging, get_logger
+from shared.tracing import tracing_of
 
 log = get_logger()
 
@@ -156,6 +158,7 @@ def build_service(
         health: if the service adds checks of its own.
     """
     health = health or Health(service, broker=broker, store=store, progress=progress)
+    tracing = tracing_of(service).keeper
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -166,7 +169,9 @@ def build_service(
             stack.push_async_callback(store.close)
             for resource in resources:
                 await stack.enter_async_context(resource)
-            tasks = [asyncio.create_task(_guard(work, service)) for work in (health.measure, *workers)]
+            stack.push_async_callback(tracing.flush, store)
+            own = (health.measure, partial(tracing.keep, store))
+            tasks = [asyncio.create_task(_guard(work, service)) for work in (*own, *workers)]
             stack.push_async_callback(_cancel, tasks)
             log.info("service.started", environment=settings.hub_environment)
             yield  # FastStream has stopped the consumers when this returns
