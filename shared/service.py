@@ -170,8 +170,8 @@ def build_service(
             for resource in resources:
                 await stack.enter_async_context(resource)
             stack.push_async_callback(tracing.flush, store)
-            own = (health.measure, partial(tracing.keep, store))
-            tasks = [asyncio.create_task(_guard(work, service)) for work in (*own, *workers)]
+            background: list[Callable[[], Awaitable[None]]] = [health.measure, partial(tracing.keep, store), *workers]
+            tasks = [asyncio.create_task(_guard(work, service)) for work in background]
             stack.push_async_callback(_cancel, tasks)
             log.info("service.started", environment=settings.hub_environment)
             yield  # FastStream has stopped the consumers when this returns
