@@ -109,6 +109,35 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
     ),
     CollectionSpec("page_tokens", "notifier", "the OAuth tokens of one page, encrypted"),
     CollectionSpec("rate_buckets", "notifier", "how many calls a page or an app may still make now"),
+    CollectionSpec("accounts", "console", "one person who may sign in: unit, role, password hash", (_index("unit"),)),
+    CollectionSpec(
+        "sessions",
+        "console",
+        "one sign-in of an account, in a browser or through the API; deleting it signs out",
+        (_index("account", "-created_at"), _index("expires_at", expires_after=timedelta(hours=1))),
+    ),
+    CollectionSpec(
+        "sign_in_attempts",
+        "console",
+        "how often an account or an address tried to sign in lately",
+        (_index("window_ends_at", expires_after=timedelta(hours=1)),),
+    ),
+    CollectionSpec(
+        "pending_actions",
+        "console",
+        "an officer's decision; it waits for its ten seconds in which it can be undone and is then published once",
+        (
+            _index("state", "due_at"),
+            _index("case_code", "-decided_at"),
+            _index("published_at", expires_after=timedelta(days=30)),
+        ),
+    ),
+    CollectionSpec(
+        "labels",
+        "console",
+        "what an officer said a message really was, to learn from",
+        (_index("case_code", "labelled_at"), _index("labelled_at")),
+    ),
     CollectionSpec("leases", "shared", "who may do a thing that only one replica may do"),
     CollectionSpec(
         "trace_spans",
