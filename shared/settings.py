@@ -1,6 +1,7 @@
 """Settings that every service has. Each secret may come from the environment or, as `<NAME>_FILE`, from a file."""
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import ConfigurationError
 
 
-def read_secret_files(environment: dict[str, str]) -> dict[str, str]:
+def read_secret_files(environment: Mapping[str, str], *, names: Collection[str]) -> dict[str, str]:
     """Find `<NAME>_FILE` settings and read the files they name.
+
+    Args:
+        environment: the variables.
+        names: our settings, in lower case. Other programs have variables with this ending too; they are left alone.
 
     Returns:
         `<NAME>` in lower case to the file's content without the line end.
@@ -20,14 +25,15 @@ def read_secret_files(environment: dict[str, str]) -> dict[str, str]:
         ConfigurationError: a named file cannot be read.
     """
     secrets = {}
-    for name, value in environment.items():
-        if name.endswith("_FILE") and name != "ZALO_CONFIG_FILE" and value:
-            try:
-                secrets[name.removesuffix("_FILE").lower()] = Path(value).read_text("utf-8").rstrip("\r\n")
-            except OSError as error:
-                raise ConfigurationError(
-                    f"{name} names a file that cannot be read: {value} ({error.strerror})"
-                ) from error
+    for name in names:
+        variable = f"{name.upper()}_FILE"
+        if not (file := environment.get(variable)):
+            continue
+        try:
+            secrets[name] = Path(file).read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigurationError(f"{variable} names a file that cannot be read: {file} ({what})") from error
     return secrets
 
 
@@ -57,4 +63,4 @@ class HubSettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _secrets_from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, **{k: v for k, v in read_secret_files(dict(os.environ)).items() if k in cls.model_fields}}
+        return {**values, **read_secret_files(os.environ, names=cls.model_fields)}
