@@ -1,0 +1,315 @@
+"""The simulator without its HTTP edges: one object that owns all state, and what people and pages do with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simulator import events
+from simulator.clock import Clock
+from simulator.conversations import Conversation, Item
+from simulator.ids import MessageIds
+from simulator.log import Log
+from simulator.messages import Outgoing, QuotaType
+from simulator.moods import Moods
+from simulator.oauth import TokenOffice
+from simulator.settings import SimulatorSettings, load_zalo_config
+from simulator.storage import next_run_number
+from simulator.uploads import MediaStore
+from simulator.webhooks import Attempt, Delivery, WebhookSender
+from simulator.world import SUB_QUOTA_TOTAL, Contact, Page, World
+
+_DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A person's message after its webhook's first attempt; `attempt` is None when nobody waited for it."""
+
+    item: Item
+    attempt: Attempt | None
+
+
+class Simulator:
+    """Zalo as one process: apps, pages, people, tokens, webhooks, moods, log.
+
+    Raises:
+        SettingsError: the configuration file cannot be used.
+    """
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        config = load_zalo_config(settings.config)
+        self.settings = settings
+        self.public_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+        self.run = next_run_number(settings.state_dir / "run.json")
+        self.clock = Clock()
+        self.world = World(
+            config,
+            seed=settings.seed,
+            webhook_url=settings.webhook_url,
+            family_names=yaml.safe_load((_DATA / "names.yaml").read_text(encoding="utf-8")),
+        )
+        self.tokens = TokenOffice(self.world, self.clock, settings.state_dir / "tokens.json")
+        self.media = MediaStore(settings.state_dir / "media", settings.state_dir / "uploads.json")
+        self.moods = Moods(settings.seed)
+        self.message_ids = MessageIds(settings.seed, self.run)
+        self.log = Log(
+            settings.state_dir / "log.jsonl", keep=settings.log_entries, file_max_bytes=settings.log_file_max_bytes
+        )
+        self.webhooks = WebhookSender(
+            clock=self.clock,
+            log=self.log,
+            moods=self.moods,
+            concurrency=settings.webhook_concurrency,
+            timeout_seconds=settings.webhook_timeout_seconds,
+            time_scale=settings.time_scale,
+            retry_on=settings.retry_on,
+        )
+        self.closing = asyncio.Event()
+        self.auto_receipts = settings.auto_receipts
+        self.rate_limit_per_minute = settings.rate_limit_per_minute
+
+    @property
+    def media_url(self) -> str:
+        """Address under which stored files are served."""
+        return f"{self.public_url}/media/"
+
+    async def start(self) -> None:
+        """Open the log and the way to the webhooks."""
+        self.log.open()
+        await self.webhooks.start()
+
+    async def stop(self) -> None:
+        """Close in reverse."""
+        await self.webhooks.stop()
+        await self.log.close()
+
+    # What people do
+
+    async def write(
+        self,
+        page: Page,
+        contact: Contact,
+        *,
+        text: str = "",
+        attachments: list[dict[str, Any]] | None = None,
+        quote_message_id: str = "",
+        hidden: bool = False,
+        wait: bool = True,
+    ) -> Written:
+        """A person sends a message to a page; it opens the page's window and becomes a webhook."""
+        attachments = attachments or []
+        now = self.clock.now_ms()
+        msg_id = self.message_ids.next()
+        wire = [events.wire_attachment(attachment) for attachment in attachments]
+        message: dict[str, Any] = {"msg_id": msg_id}
+        if text:
+            message["text"] = text
+        if quote_message_id:
+            message["quote_msg_id"] = quote_message_id
+        if wire:
+            message["attachments"] = wire
+        contact.interact(now)
+        contact.wrote = True
+        page.touch(contact.user_id)
+        conversation = contact.conversation
+        item = conversation.add(
+            "in",
+            msg_id,
+            now,
+            text=text,
+            attachments=[
+                {"type": attachment["type"], "payload": sent["payload"]}
+                for attachment, sent in zip(attachments, wire, strict=True)
+            ],
+            quote_message_id=quote_message_id,
+            state="sending",
+            hidden=hidden,
+        )
+        event = events.from_user(page, contact, events.user_message_name(attachments), now, message=message)
+        delivery = self._delivery(page, contact, event)
+        delivery.on_attempt = lambda attempt: _mark(conversation, item, attempt)
+        if wait:
+            return Written(item, await self.webhooks.deliver(delivery))
+        self.webhooks.enqueue(delivery)
+        return Written(item, None)
+
+    async def change_follow(self, page: Page, contact: Contact, *, follows: bool, source: str) -> Attempt:
+        """A person follows a page or leaves it."""
+        now = self.clock.now_ms()
+        contact.follows = follows
+        if follows:
+            contact.interact(now)
+        else:
+            contact.left = True
+        event = events.follow_change(page, contact, follows=follows, source=source, at_ms=now)
+        return await self.webhooks.deliver(self._delivery(page, contact, event))
+
+    async def click_chat(self, page: Page, contact: Contact) -> Attempt | None:
+        """A person opens the chat for the first time; once somebody has chatted, Zalo sends nothing."""
+        if contact.last_interaction_ms:
+            return None
+        contact.interact(self.clock.now_ms())
+        return await self.fire(page, contact, "user_click_chatnow")
+
+    def receipt(self, page: Page, contact: Contact, *, seen: bool, msg_ids: list[str]) -> int:
+        """A person's phone reports that it received or showed messages of the page; each is reported once."""
+        conversation = contact.conversation
+        fresh: list[str] = []
+        for msg_id in msg_ids:
+            item = conversation.find(msg_id)
+            if (
+                item is None
+                or item.direction != "out"
+                or item.state == "seen"
+                or (item.state == "received" and not seen)
+            ):
+                continue
+            conversation.set_state(item, "seen" if seen else "received")
+            fresh.append(msg_id)
+        now = self.clock.now_ms()
+        if seen and fresh:
+            event = events.from_page(page, contact, "user_seen_message", now, message={"msg_ids": fresh})
+            self.webhooks.enqueue(self._delivery(page, contact, event))
+        elif fresh:
+            for msg_id in fresh:
+                event = events.from_page(page, contact, "user_received_message", now, message={"msg_id": msg_id})
+                self.webhooks.enqueue(self._delivery(page, contact, event))
+        return len(fresh)
+
+    async def submit_info(self, page: Page, contact: Contact, info: dict[str, Any]) -> Attempt:
+        """A person shares contact information with a page; it counts as an interaction."""
+        now = self.clock.now_ms()
+        contact.interact(now)
+        address = info.get("full_address") or {}
+        contact.shared_info = {
+            "name": str(info.get("name", "")),
+            "phone": str(info.get("phone", "")),
+            "address": str(address.get("user_address", "")),
+            "city": str(address.get("user_city", "")),
+            "district": "",
+        }
+        event = events.from_user(page, contact, "user_submit_info", now, info=info)
+        return await self.webhooks.deliver(self._delivery(page, contact, event))
+
+    async def fire(
+        self,
+        page: Page,
+        contact: Contact,
+        event_name: str,
+        *,
+        override: Mapping[str, Any] | None = None,
+        signature: str = "valid",
+        wait: bool = True,
+    ) -> Attempt | None:
+        """Send any event of the catalogue (or an unknown one) without changing the state it speaks of."""
+        now = self.clock.now_ms()
+        person = self.world.person(contact.citizen)
+        values = {
+            "msg_id": self.message_ids.next(),
+            "user_id": contact.user_id,
+            "user_id_by_app": contact.user_id_by_app,
+            "oa_id": page.oa_id,
+            "app_id": page.app.app_id,
+            "now_ms": str(now),
+            "later_ms": str(now + 86_400_000),
+            "phone": person.phone or "84900000000",
+            "name": person.display_name,
+            "text": "Xin chào",
+            "media_url": f"{self.public_url}/static/sample.png",
+            "group_id": f"f{page.oa_id}",
+            "conversation_id": f"c{contact.user_id}",
+        }
+        event = events.from_template(page, contact, event_name, now, values=values, override=override or {})
+        delivery = self._delivery(page, contact, event)
+        if signature == "wrong":
+            delivery.headers["X-ZEvent-Signature"] = "mac=" + "0" * 64
+        elif signature == "absent":
+            del delivery.headers["X-ZEvent-Signature"]
+        if wait:
+            return await self.webhooks.deliver(delivery)
+        self.webhooks.enqueue(delivery)
+        return None
+
+    # What pages do
+
+    def post(self, page: Page, contact: Contact, outgoing: Outgoing, quota: QuotaType) -> dict[str, Any]:
+        """An accepted consultation message reaches the phone, its echo the webhook; returns Zalo's answer data."""
+        now = self.clock.now_ms()
+        msg_id = self.message_ids.next()
+        message: dict[str, Any] = {"msg_id": msg_id}
+        if outgoing.text:
+            message["text"] = outgoing.text
+        if outgoing.quote_message_id:
+            message["quote_msg_id"] = outgoing.quote_message_id
+        if outgoing.attachments:
+            message["attachments"] = outgoing.attachments
+        conversation = contact.conversation
+        conversation.add(
+            "out",
+            msg_id,
+            now,
+            text=outgoing.text,
+            attachments=outgoing.attachments,
+            buttons=outgoing.buttons,
+            quote_message_id=outgoing.quote_message_id,
+        )
+        for item in reversed(conversation.items[-20:]):
+            if item.direction == "in" and item.state == "received":
+                conversation.set_state(item, "seen")
+        page.touch(contact.user_id)
+        self.webhooks.enqueue(
+            self._delivery(page, contact, events.from_page(page, contact, outgoing.event_name, now, message=message))
+        )
+        if self.auto_receipts:
+            self.receipt(page, contact, seen=False, msg_ids=[msg_id])
+            self.receipt(page, contact, seen=True, msg_ids=[msg_id])
+        data: dict[str, Any] = {"message_id": msg_id, "user_id": contact.user_id, "sent_time": str(now)}
+        if charged := self._charge(page, quota):
+            data["quota"] = charged
+        return data
+
+    # What tests do
+
+    def reset(self) -> None:
+        """Forget people, conversations, moods, clock and memory of the log; tokens stay unless asked for."""
+        self.webhooks.forget_all()
+        self.moods.clear()
+        self.clock.offset_seconds = 0.0
+        self.world.people.clear()
+        for page in self.world.pages.values():
+            page.contacts.clear()
+            page.recent.clear()
+            page.state = "normal"
+            page.sub_quota_remain = SUB_QUOTA_TOTAL
+        for app in self.world.apps.values():
+            app.subscribed = True
+            app.minute = 0
+        self.media.forget_all()
+        self.log.clear()
+
+    def _charge(self, page: Page, quota: QuotaType) -> dict[str, str] | None:
+        if quota != "sub_quota":
+            return {"quota_type": quota}
+        if page.sub_quota_remain <= 0:
+            return None  # no quota object: the message is billed
+        page.sub_quota_remain -= 1
+        return {"quota_type": "sub_quota", "remain": str(page.sub_quota_remain), "total": str(SUB_QUOTA_TOTAL)}
+
+    def _delivery(self, page: Page, contact: Contact, event: dict[str, Any]) -> Delivery:
+        return self.webhooks.prepare(page.app, event, oa_id=page.oa_id, user_id=contact.user_id)
+
+
+def _mark(conversation: Conversation, item: Item, attempt: Attempt) -> None:
+    if attempt.outcome == "acknowledged":
+        if item.state != "seen":
+            conversation.set_state(item, "received")
+    elif attempt.outcome in {"unsubscribed", "no_url", "silenced"}:
+        conversation.set_state(item, "undelivered")
+    else:
+        conversation.set_state(item, "undelivered" if attempt.attempts > 5 else "refused")

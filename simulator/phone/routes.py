@@ -1,0 +1,176 @@
+"""HTTP edge of the phone page: the page itself, its pictures, and the stream of a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, HTTPException, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+
+from simulator.control import page_of, simulator_of
+from simulator.core import Simulator
+from simulator.uploads import CONTENT_TYPES, PHONE_MEDIA_MAX_BYTES, sniff_extension
+
+_HERE = Path(__file__).parent
+_HEARTBEAT_SECONDS = 15.0
+_SNAPSHOT_ITEMS = 300
+
+router = APIRouter(include_in_schema=False)
+templates = Jinja2Templates(_HERE / "templates")
+
+# Pictures may come from wherever a page keeps them; everything else comes from here.
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; manifest-src 'self'; "
+        "img-src 'self' blob: https: http:; media-src 'self' https: http:; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Permissions-Policy": "geolocation=(self), camera=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+MEDIA_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "private, max-age=86400",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Add the phone page to the application."""
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=_HERE / "static"))
+
+
+@router.get("/")
+async def phone(request: Request) -> HTMLResponse:
+    """The phone page."""
+    return templates.TemplateResponse(request, "phone.html.j2", headers=PAGE_HEADERS)
+
+
+@router.get("/phone/pages")
+async def list_pages(request: Request) -> list[dict[str, Any]]:
+    """The pages a person can write to."""
+    simulator = simulator_of(request)
+    return [
+        {"page": page.config.page, "oa_id": page.oa_id, "name": page.config.name or page.config.page}
+        for page in simulator.world.pages.values()
+    ]
+
+
+@router.post("/phone/media")
+async def upload_picture(request: Request, file: UploadFile) -> dict[str, Any]:
+    """Keep a picture that a person is about to send."""
+    simulator = simulator_of(request)
+    content = await file.read(PHONE_MEDIA_MAX_BYTES + 1)
+    extension = sniff_extension(content)
+    if len(content) > PHONE_MEDIA_MAX_BYTES:
+        raise HTTPException(413, "too large")
+    if extension not in {"jpg", "png", "gif", "webp"}:
+        raise HTTPException(415, "not a picture")
+    name = simulator.media.store_media(content, extension)
+    return {"url": f"{simulator.public_url}/media/{name}", "type": "gif" if extension == "gif" else "image"}
+
+
+@router.get("/media/{name}")
+async def media(name: str, request: Request) -> Response:
+    """A stored file."""
+    path = simulator_of(request).media.path_of(name)
+    if path is None:
+        raise HTTPException(404)
+    return FileResponse(path, media_type=CONTENT_TYPES[path.suffix[1:]], headers=MEDIA_HEADERS)
+
+
+@router.get("/phone/stream/{page_name}/{citizen}")
+async def stream(page_name: str, citizen: str, request: Request) -> StreamingResponse:
+    """Server-sent events of one conversation: a snapshot first, then every new or changed message."""
+    simulator = simulator_of(request)
+    page = page_of(simulator, page_name)
+    contact = simulator.world.contact(page, citizen)
+    conversation = contact.conversation
+
+    async def feed() -> AsyncIterator[bytes]:
+        with conversation.watch() as changes:
+            items = [item.public() for item in conversation.items[-_SNAPSHOT_ITEMS:]]
+            snapshot = {
+                "items": items,
+                "user_id": contact.user_id,
+                "follows": contact.follows,
+                "chatted": bool(contact.last_interaction_ms),
+            }
+            yield b"retry: 1500\nevent: snapshot\ndata: " + orjson.dumps(snapshot) + b"\n\n"
+            async for change in _until_closing(simulator, changes):
+                yield (
+                    b": still here\n\n"
+                    if change is None
+                    else b"event: item\ndata: " + orjson.dumps(change.public()) + b"\n\n"
+                )
+
+    return StreamingResponse(feed(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _until_closing(simulator: Simulator, changes: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+    """Items of a queue, None as a heartbeat when it is quiet; ends when the process is asked to stop."""
+    closing = asyncio.create_task(simulator.closing.wait())
+    try:
+        while not closing.done():
+            getting = asyncio.create_task(changes.get())
+            done, _ = await asyncio.wait(
+                {getting, closing}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if getting in done:
+                yield getting.result()
+            else:
+                getting.cancel()
+                if not done:
+                    yield None
+    finally:
+        closing.cancel()
+
+
+@router.get("/v4/oa/permission")
+async def permission(
+    request: Request, app_id: str = "", redirect_uri: str = "", code_challenge: str = "", state: str = ""
+) -> HTMLResponse:
+    """The consent page that an administrator of a page sees."""
+    simulator = simulator_of(request)
+    app = simulator.world.apps.get(app_id)
+    problem = 0
+    if app is None:
+        problem = -14002
+    elif not redirect_uri.startswith(("http://", "https://")):
+        problem = -14003
+    pages = [page for page in simulator.world.pages.values() if app is not None and page.app is app]
+    return templates.TemplateResponse(
+        request,
+        "permission.html.j2",
+        {
+            "problem": problem,
+            "pages": pages,
+            "app_id": app_id,
+            "redirect_uri": redirect_uri,
+            "code_challenge": code_challenge,
+            "state": state,
+        },
+        headers={**PAGE_HEADERS, "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'"},
+    )
+
+
+@router.post("/v4/oa/permission")
+async def grant(request: Request) -> Response:
+    """The administrator agreed: send the browser back with a code."""
+    simulator = simulator_of(request)
+    form = {key: str(value) for key, value in (await request.form()).items()}
+    page = page_of(simulator, form.get("oa_id", ""))
+    redirect_uri = form.get("redirect_uri", "")
+    if page.app.app_id != form.get("app_id") or not redirect_uri.startswith(("http://", "https://")):
+        raise HTTPException(400, "the request does not belong to this app")
+    address = simulator.tokens.consent(page, redirect_uri, form.get("code_challenge", ""), form.get("state", ""))
+    return RedirectResponse(address, 302)

@@ -1,0 +1,104 @@
+"""Settings of the simulator: its own process options and the Zalo configuration it plays the other side of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """The simulator cannot start with what it was given; the text says what to change."""
+
+
+class AppConfig(BaseModel):
+    """One registration in Zalo's developer console."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    app_id: str = Field(min_length=1)
+    app_secret: str = Field(min_length=1)
+    oa_secret_keys: tuple[str, ...] = Field(min_length=1, description="Webhook keys; the first one signs.")
+
+
+class PageConfig(BaseModel):
+    """One Official Account that granted an app access."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    page: str = Field(min_length=1, description="Slug, the short name people type.")
+    oa_id: str = Field(min_length=1)
+    app_id: str = Field(min_length=1)
+    name: str = ""
+    refresh_token: str = ""
+    refresh_token_file: Path | None = None
+
+    def initial_refresh_token(self) -> str:
+        """The refresh token the page was configured with, empty if it has none yet."""
+        if self.refresh_token_file is not None:
+            return self.refresh_token_file.read_text(encoding="utf-8").strip()
+        return self.refresh_token
+
+
+class ZaloConfig(BaseModel):
+    """The apps and pages, in the file shape that clients of Zalo use too; their addresses are ignored here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    apps: tuple[AppConfig, ...] = Field(min_length=1)
+    pages: tuple[PageConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _references_hold(self) -> ZaloConfig:
+        app_ids = {app.app_id for app in self.apps}
+        if unknown := sorted({page.app_id for page in self.pages} - app_ids):
+            raise ValueError(f"pages name apps that are not listed: {', '.join(unknown)}")
+        for what in ("page", "oa_id"):
+            values = [getattr(page, what) for page in self.pages]
+            if len(set(values)) != len(values):
+                raise ValueError(f"two pages share the same {what}")
+        return self
+
+
+def load_zalo_config(path: Path) -> ZaloConfig:
+    """Read the YAML file of apps and pages.
+
+    Raises:
+        SettingsError: the file is missing, is not YAML or does not have the expected shape.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"Cannot read the Zalo configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return ZaloConfig.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError(f"{path} is not a Zalo configuration: {error}") from error
+
+
+class SimulatorSettings(BaseSettings):
+    """Options of one simulator process; each is also an environment variable with the prefix SIMULATOR_."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMULATOR_", frozen=True, extra="ignore")
+
+    config: Path = Path("zalo.yaml")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9000
+    state_dir: Path = Path(".simulator")
+    webhook_url: str = ""
+    public_url: str = ""
+    seed: int = 1
+    time_scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    webhook_concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
+    webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    retry_on: Literal["any_failure", "connection_failure"] = "any_failure"
+    auto_receipts: bool = False
+    rate_limit_per_minute: Annotated[int, Field(ge=0)] = 4000
+    require_appsecret_proof: bool = False
+    log_entries: Annotated[int, Field(ge=1000, le=5_000_000)] = 200_000
+    log_file_max_bytes: Annotated[int, Field(ge=1_000_000)] = 256_000_000

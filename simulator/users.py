@@ -1,0 +1,272 @@
+"""What Zalo tells a page about itself, its people, its quota and its conversations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from simulator import events
+from simulator.clock import VIETNAM
+from simulator.conversations import Item
+from simulator.core import Simulator
+from simulator.errors import ZaloRefusal
+from simulator.messages import FREE_WINDOW_MS
+from simulator.world import SUB_QUOTA_TOTAL, Contact, Page
+
+LIST_MAX_OFFSET = 9_951
+LIST_MAX_COUNT = 50
+LIST_CEILING = 10_000
+CHATS_MAX_COUNT = 10
+REACTIONS = frozenset({"/-strong", "/-heart", ":>", ":o", ":-((", ":-h", "/-remove"})
+
+Answer = dict[str, Any]
+
+
+def _success(data: Any) -> Answer:
+    return {"data": data, "error": 0, "message": "Success"}
+
+
+def _contact(page: Page, body: Any) -> Contact:
+    user_id = body.get("user_id") if isinstance(body, dict) else None
+    if isinstance(user_id, int):
+        user_id = str(user_id)
+    if not isinstance(user_id, str) or not user_id.isdigit():
+        raise ZaloRefusal(-201, field="user_id")
+    contact = page.contacts.get(user_id)
+    if contact is None:
+        raise ZaloRefusal(-213)
+    return contact
+
+
+def _number(data: dict[str, Any], name: str, default: int, maximum: int) -> int:
+    value = data.get(name, default)
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or not 0 <= value <= maximum:
+        raise ZaloRefusal(-201, field=name)
+    return value
+
+
+def _vietnamese_date(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, tz=VIETNAM).strftime("%d/%m/%Y")
+
+
+def detail(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
+    """GET /v3.0/oa/user/detail."""
+    contact = _contact(page, data)
+    person = simulator.world.person(contact.citizen)
+    avatar = f"{simulator.public_url}/static/avatar.svg"
+    return _success(
+        {
+            "user_id": contact.user_id,
+            "user_id_by_app": contact.user_id_by_app,
+            "user_external_id": "",
+            "display_name": person.display_name,
+            "user_alias": person.display_name,
+            "is_sensitive": False,
+            "user_last_interaction_date": (
+                _vietnamese_date(contact.last_interaction_ms) if contact.last_interaction_ms else ""
+            ),
+            "user_is_follower": contact.follows,
+            "avatar": avatar,
+            "avatars": {"120": avatar, "240": avatar},
+            "dynamic_param": "",
+            "tags_and_notes_info": {"notes": [], "tag_names": []},
+            "shared_info": _shared_info(contact),
+        }
+    )
+
+
+def _shared_info(contact: Contact) -> dict[str, str]:
+    shared = contact.shared_info
+    return {name: shared.get(name, "") for name in ("name", "phone", "address", "city", "district")}
+
+
+def getlist(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
+    """GET /v3.0/oa/user/getlist: people of a page by interaction period and following."""
+    offset = _number(data, "offset", 0, LIST_MAX_OFFSET)
+    count = _number(data, "count", LIST_MAX_COUNT, LIST_MAX_COUNT)
+    follower = data.get("is_follower")
+    since, until = _period(data.get("last_interaction_period"), simulator.clock.now())
+    found = [
+        contact.user_id
+        for contact in page.contacts.values()
+        if (follower is None or contact.follows == (str(follower).lower() == "true"))
+        and (not since or since <= contact.last_interaction_ms < until)
+        and not data.get("tag_name")
+    ]
+    total = min(len(found), LIST_CEILING)
+    return _success(
+        {
+            "total": total,
+            "count": count,
+            "offset": offset,
+            "users": [{"user_id": user_id} for user_id in found[offset : min(offset + count, total)]],
+        }
+    )
+
+
+def _period(name: Any, now: datetime) -> tuple[int, int]:
+    """First and last millisecond of a named period in Vietnamese days; (0, 0) means all time."""
+    if name is None:
+        return 0, 0
+    today = now.astimezone(VIETNAM).replace(hour=0, minute=0, second=0, microsecond=0)
+    day = timedelta(days=1)
+    match name:
+        case "TODAY":
+            first, last = today, today + day
+        case "YESTERDAY":
+            first, last = today - day, today
+        case "L7D":
+            first, last = today - 7 * day, today + day
+        case "L30D":
+            first, last = today - 30 * day, today + day
+        case str() if ":" in name:
+            try:
+                first, last = (datetime.strptime(part, "%Y_%m_%d").replace(tzinfo=VIETNAM) for part in name.split(":"))
+            except ValueError as error:
+                raise ZaloRefusal(-201, field="last_interaction_period") from error
+            last += day
+        case _:
+            raise ZaloRefusal(-201, field="last_interaction_period")
+    return int(first.timestamp() * 1000), int(last.timestamp() * 1000)
+
+
+def getoa(page: Page) -> Answer:
+    """GET /v2.0/oa/getoa; the id comes under both names that clients read."""
+    name = page.config.name or page.config.page
+    return _success(
+        {
+            "oaid": page.oa_id,
+            "oa_id": page.oa_id,
+            "name": name,
+            "description": name,
+            "oa_alias": page.config.page,
+            "is_verified": page.state != "unverified",
+            "oa_type": 4,
+            "cate_name": "Cơ quan nhà nước",
+            "num_follower": sum(contact.follows for contact in page.contacts.values()),
+            "avatar": "",
+            "cover": "",
+            "package_name": "Tiêu chuẩn",
+            "package_valid_through_date": "31/12/2027",
+            "package_auto_renew_date": "",
+            "linked_ZCA": "",
+        }
+    )
+
+
+def quota(simulator: Simulator, page: Page, body: Any) -> Answer:
+    """POST /v3.0/oa/quota/message: of one person, or the assets of an owner."""
+    if isinstance(body, dict) and "quota_owner" in body:
+        if str(body["quota_owner"]).upper() not in {"OA", "APP"}:
+            raise ZaloRefusal(-201, field="quota_owner")
+        asset = {
+            "quota_owner": body["quota_owner"],
+            "product_type": body.get("product_type") or "cs",
+            "quota_type": body.get("quota_type") or "sub_quota",
+            "total": str(SUB_QUOTA_TOTAL),
+            "remain": str(page.sub_quota_remain),
+            "valid_through": "31/12/2027",
+        }
+        return _success([asset])
+    contact = _contact(page, body)
+    promotion = {"daily_total": 1, "daily_remain": 1, "monthly_total": 4, "monthly_remain": 4}
+    open_now = _window_is_free(simulator, contact)
+    return _success(
+        {
+            "last_interaction": str(contact.last_interaction_ms),
+            "cs_reply": {"remain": 8 if open_now else 0, "total": 8},
+            "promotion": promotion,
+        }
+    )
+
+
+def quota_v2(simulator: Simulator, page: Page, body: Any) -> Answer:
+    """POST /v2.0/oa/quota/message: the free quota, or whether a message is still inside its 48 hours."""
+    if isinstance(body, dict) and (message_id := body.get("message_id")):
+        for contact in page.contacts.values():
+            if contact.conversation.find(str(message_id)):
+                free = _window_is_free(simulator, contact)
+                return _success({"type": "reply", "remain": 8 if free else 0, "total": 8})
+        raise ZaloRefusal(-201, field="message_id")
+    if isinstance(body, dict) and "user_id" in body:
+        _contact(page, body)
+        return _success({"type": "promotion", "remain": 1, "total": 1})
+    return _success({"type": "sub_quota", "remain": page.sub_quota_remain, "total": SUB_QUOTA_TOTAL})
+
+
+def _window_is_free(simulator: Simulator, contact: Contact) -> bool:
+    return simulator.clock.now_ms() - contact.last_interaction_ms <= FREE_WINDOW_MS
+
+
+def recent_chats(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
+    """GET /v2.0/oa/listrecentchat: the newest message of each person, newest first."""
+    offset = _number(data, "offset", 0, 1_000_000)
+    count = _number(data, "count", CHATS_MAX_COUNT, CHATS_MAX_COUNT)
+    newest = list(reversed(page.recent))[offset : offset + count]
+    chats = [
+        _chat(simulator, page, contact, contact.conversation.items[-1])
+        for contact in map(page.contacts.__getitem__, newest)
+        if contact.conversation.items
+    ]
+    return _success(chats)
+
+
+def conversation(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
+    """GET /v2.0/oa/conversation: messages with one person, newest first."""
+    contact = _contact(page, data)
+    offset = _number(data, "offset", 0, 1_000_000)
+    count = _number(data, "count", CHATS_MAX_COUNT, CHATS_MAX_COUNT)
+    newest = list(reversed(contact.conversation.items))[offset : offset + count]
+    return _success([_chat(simulator, page, contact, item) for item in newest])
+
+
+def _chat(simulator: Simulator, page: Page, contact: Contact, item: Item) -> dict[str, Any]:
+    person = simulator.world.person(contact.citizen)
+    page_name = page.config.name or page.config.page
+    from_page = item.direction == "out"
+    ends = [(page.oa_id, page_name), (contact.user_id, person.display_name)]
+    (from_id, from_name), (to_id, to_name) = ends if from_page else reversed(ends)
+    first: dict[str, Any] = item.attachments[0] if item.attachments else {"type": "text", "payload": {}}
+    payload: dict[str, Any] = first["payload"]
+    return {
+        "src": 0 if from_page else 1,
+        "time": item.at_ms,
+        "sent_time": datetime.fromtimestamp(item.at_ms / 1000, tz=UTC)
+        .astimezone(VIETNAM)
+        .strftime("%H:%M:%S %d/%m/%Y"),
+        "type": {"image": "photo", "link": "links"}.get(first["type"], first["type"]),
+        "message": item.text,
+        "message_id": item.msg_id,
+        "from_id": from_id,
+        "to_id": to_id,
+        "from_display_name": from_name,
+        "from_avatar": "",
+        "to_display_name": to_name,
+        "to_avatar": "",
+        "links": [],
+        "thumb": payload.get("thumbnail", ""),
+        "url": payload.get("url", ""),
+        "description": payload.get("description", ""),
+        "location": payload.get("coordinates", ""),
+    }
+
+
+def react(simulator: Simulator, page: Page, recipient: dict[str, Any], action: dict[str, Any]) -> Answer:
+    """POST /v2.0/oa/message with sender_action: a page reacts to a person's message; it costs no quota."""
+    contact = _contact(page, recipient)
+    icon, message_id = action.get("react_icon"), action.get("react_message_id")
+    item = contact.conversation.find(str(message_id))
+    if item is None:
+        raise ZaloRefusal(-201, field="react_message_id")
+    if icon not in REACTIONS:
+        raise ZaloRefusal(-201, field="react_icon")
+    item.reaction = "" if icon == "/-remove" else str(icon)
+    contact.conversation.announce(item)
+    now = simulator.clock.now_ms()
+    event = events.from_page(
+        page, contact, "oa_reacted_message", now, message={"msg_id": item.msg_id, "react_icon": icon}
+    )
+    simulator.webhooks.enqueue(simulator.webhooks.prepare(page.app, event, oa_id=page.oa_id, user_id=contact.user_id))
+    return _success({"message_id": item.msg_id, "user_id": contact.user_id, "sent_time": str(now)})

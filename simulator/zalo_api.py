@@ -1,0 +1,328 @@
+"""Zalo's own HTTP edge: one table of paths, plain ASGI for speed, errors with HTTP 200 as the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
+
+import orjson
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from simulator import messages, users
+from simulator.clock import iso
+from simulator.core import Simulator
+from simulator.errors import OAuthRefusal, ZaloRefusal
+from simulator.moods import Mood
+from simulator.server import cut_connection
+from simulator.uploads import UploadKind
+from simulator.world import PAGE_STATES, App, Page
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+OAUTH_PATH = "/v4/oa/access_token"
+_NO_LIMITS: tuple[bytes, bytes] = (b"", b"")
+
+Answer = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One API call: what was asked, what struck it, and what the log will say about it."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    query: dict[str, str]
+    body: bytes = b""
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    caller: Page | None = None
+    limits: tuple[bytes, bytes] = _NO_LIMITS
+    moods: list[Mood] = field(default_factory=list)
+    user_id: str = ""
+    text: str = ""
+    message_id: str = ""
+    applied: bool = False
+
+    @property
+    def page(self) -> Page:
+        """The page whose token came with the call.
+
+        Raises:
+            ZaloRefusal: -216 when there was none.
+        """
+        if self.caller is None:
+            raise ZaloRefusal(-216)
+        return self.caller
+
+    def json(self) -> Any:
+        """The JSON body.
+
+        Raises:
+            ZaloRefusal: -201 when it is none.
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            raise ZaloRefusal(-201, field="body") from error
+
+    def data(self) -> dict[str, Any]:
+        """The JSON object in the query parameter `data` of GET calls.
+
+        Raises:
+            ZaloRefusal: -201 when it is none.
+        """
+        try:
+            value = orjson.loads(self.query.get("data") or "{}")
+        except orjson.JSONDecodeError as error:
+            raise ZaloRefusal(-201, field="data") from error
+        if not isinstance(value, dict):
+            raise ZaloRefusal(-201, field="data")
+        return value
+
+
+class ZaloApi:
+    """An ASGI callable for the paths of Zalo's hosts; `handles` says which those are."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._routes: dict[tuple[str, str], Callable[[Call], Answer]] = {
+            ("POST", "/v3.0/oa/message/cs"): self._consultation,
+            ("POST", "/v2.0/oa/message"): self._message_v2,
+            ("POST", "/v2.0/oa/upload/image"): lambda call: self._upload(call, "image"),
+            ("POST", "/v2.0/oa/upload/gif"): lambda call: self._upload(call, "gif"),
+            ("POST", "/v2.0/oa/upload/file"): lambda call: self._upload(call, "file"),
+            ("GET", "/v3.0/oa/user/detail"): lambda call: users.detail(simulator, call.page, call.data()),
+            ("GET", "/v3.0/oa/user/getlist"): lambda call: users.getlist(simulator, call.page, call.data()),
+            ("GET", "/v2.0/oa/getoa"): lambda call: users.getoa(call.page),
+            ("POST", "/v3.0/oa/quota/message"): lambda call: users.quota(simulator, call.page, call.json()),
+            ("POST", "/v2.0/oa/quota/message"): lambda call: users.quota_v2(simulator, call.page, call.json()),
+            ("GET", "/v2.0/oa/listrecentchat"): lambda call: users.recent_chats(simulator, call.page, call.data()),
+            ("GET", "/v2.0/oa/conversation"): lambda call: users.conversation(simulator, call.page, call.data()),
+        }
+
+    def handles(self, path: str) -> bool:
+        """Whether a path belongs to Zalo's API; the consent page is HTML and lives with the pages."""
+        return path.startswith(("/v3.0/", "/v2.0/")) or path == OAUTH_PATH
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call."""
+        started = time.perf_counter()
+        query_string = scope["query_string"].decode("latin-1")
+        call = Call(
+            method=scope["method"],
+            path=scope["path"],
+            headers=dict(scope["headers"]),
+            query=dict(parse_qsl(query_string)) if query_string else {},
+        )
+        try:
+            answer = await (
+                self._exchange(call, receive) if call.path == OAUTH_PATH else self._ask(call, scope, receive)
+            )
+            code = 0
+        except (ZaloRefusal, OAuthRefusal) as refusal:
+            code, answer = refusal.code, refusal.body()
+        self._record(call, code, answer, started)
+        for mood in call.moods:
+            if mood.request.mood == "slow":
+                await asyncio.sleep(mood.request.seconds)
+        if any(mood.request.mood == "reply_lost" for mood in call.moods):
+            await cut_connection(scope, receive)
+        else:
+            await _respond(send, answer, call.limits)
+
+    async def _ask(self, call: Call, scope: Scope, receive: Receive) -> Answer:
+        """The OA API: token, limits, moods, then the endpoint."""
+        if call.headers.get(b"content-type", b"").startswith(b"multipart/"):
+            call.files = await _read_files(scope, receive)
+        else:
+            call.body = await read_body(receive)
+        page = call.caller = self._authenticate(call.headers, call.query)
+        call.limits = self._count(page.app)
+        if self._simulator.moods.active:
+            call.moods = self._simulator.moods.for_call(call.path, page.oa_id)
+            self._refuse_by_mood(call.moods, page)
+        if code := PAGE_STATES[page.state]:
+            raise ZaloRefusal(code)
+        endpoint = self._routes.get((call.method, call.path))
+        if endpoint is None:
+            raise ZaloRefusal(-209)
+        return endpoint(call)
+
+    async def _exchange(self, call: Call, receive: Receive) -> Answer:
+        """The OAuth host: a code or a refresh token for a new pair."""
+        if call.method != "POST":
+            raise OAuthRefusal(-14002)
+        form = {key: values[-1] for key, values in parse_qs((await read_body(receive)).decode("latin-1")).items()}
+        if self._simulator.moods.active:
+            call.moods = self._simulator.moods.for_call(call.path, "")
+            if any(mood.request.mood == "refuse" for mood in call.moods):
+                raise OAuthRefusal(-14014)
+        secret_key = call.headers.get(b"secret_key", b"").decode("latin-1")
+        call.caller, answer = self._simulator.tokens.exchange(form, secret_key)
+        call.applied = True
+        return answer
+
+    def _authenticate(self, headers: dict[bytes, bytes], query: dict[str, str]) -> Page:
+        token = headers.get(b"access_token", b"").decode("latin-1") or query.get("access_token", "")
+        page = self._simulator.tokens.page_of(token)
+        proof = headers.get(b"appsecret_proof")
+        if proof is not None or self._simulator.settings.require_appsecret_proof:
+            expected = hmac.new(page.app.config.app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+            if not hmac.compare_digest((proof or b"").lower(), expected.encode()):
+                raise ZaloRefusal(-242)
+        return page
+
+    def _count(self, app: App) -> tuple[bytes, bytes]:
+        """Count one call in the app's minute; returns the values of the two rate headers."""
+        limit = self._simulator.rate_limit_per_minute
+        if not limit:
+            return _NO_LIMITS
+        minute = self._simulator.clock.now_ms() // 60_000
+        if app.minute != minute:
+            app.minute, app.calls_in_minute = minute, 0
+        if app.calls_in_minute >= limit:
+            raise ZaloRefusal(-32)
+        app.calls_in_minute += 1
+        return str(limit).encode(), str(limit - app.calls_in_minute).encode()
+
+    def _refuse_by_mood(self, moods: list[Mood], page: Page) -> None:
+        for mood in moods:
+            match mood.request.mood:
+                case "rate_limited":
+                    raise ZaloRefusal(-32)
+                case "refuse":
+                    raise ZaloRefusal(mood.request.code, field="parameter")
+                case "page_disabled":
+                    raise ZaloRefusal(-204)
+                case "token_revoked":
+                    self._simulator.tokens.revoke(page)
+                    raise ZaloRefusal(-220)
+                case _:
+                    continue
+
+    def _consultation(self, call: Call) -> Answer:
+        simulator, page = self._simulator, call.page
+        now = simulator.clock.now_ms()
+        body = call.json()
+        _note_recipient(call, body)
+        outgoing = messages.read_message(
+            body,
+            simulator.media.uploads.get,
+            app_id=page.app.app_id,
+            media_url=simulator.media_url,
+            now_ms=now,
+        )
+        contact = page.contacts.get(outgoing.user_id)
+        quota = messages.admit(contact, now)
+        if contact is None:
+            raise ZaloRefusal(-213)
+        data = simulator.post(page, contact, outgoing, quota)
+        call.message_id = data["message_id"]
+        call.applied = True
+        return {"data": data, "error": 0, "message": "Success"}
+
+    def _message_v2(self, call: Call) -> Answer:
+        body = call.json()
+        _note_recipient(call, body)
+        recipient = body.get("recipient") if isinstance(body, dict) else None
+        if not isinstance(recipient, dict):
+            raise ZaloRefusal(-201, field="recipient")
+        action = body.get("sender_action")
+        if isinstance(action, dict):
+            answer = users.react(self._simulator, call.page, recipient, action)
+            call.message_id = answer["data"]["message_id"]
+            call.applied = True
+            return answer
+        if "user_id" in recipient or "message_id" in recipient:
+            raise ZaloRefusal(-240)
+        raise ZaloRefusal(-209)
+
+    def _upload(self, call: Call, kind: UploadKind) -> Answer:
+        file = call.files.get("file")
+        if file is None:
+            raise ZaloRefusal(-201, field="file")
+        name, content = file
+        now = self._simulator.clock.now_ms()
+        upload = self._simulator.media.store_upload(kind, call.page.app.app_id, name, content, now)
+        call.applied = True
+        key = "token" if kind == "file" else "attachment_id"
+        return {"data": {key: upload.handle}, "error": 0, "message": "Success"}
+
+    def _record(self, call: Call, code: int, answer: Answer, started: float) -> None:
+        page = call.caller
+        self._simulator.log.add(
+            {
+                "kind": "api",
+                "at": iso(self._simulator.clock.now_ms()),
+                "method": call.method,
+                "path": call.path,
+                "app_id": page.app.app_id if page else "",
+                "oa_id": page.oa_id if page else "",
+                "user_id": call.user_id,
+                "text": call.text,
+                "error": code,
+                "error_message": (answer.get("message") or answer.get("error_name")) if code else "",
+                "message_id": call.message_id,
+                "applied": call.applied,
+                "moods": [mood.request.mood for mood in call.moods],
+                "ms": round((time.perf_counter() - started) * 1000, 3),
+            }
+        )
+
+
+def _note_recipient(call: Call, body: Any) -> None:
+    """Remember for the log whom a call was about, whatever its fate."""
+    if isinstance(body, dict):
+        if isinstance(recipient := body.get("recipient"), dict):
+            call.user_id = str(recipient.get("user_id") or "")
+        if isinstance(message := body.get("message"), dict) and isinstance(message.get("text"), str):
+            call.text = message["text"]
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The request's body.
+
+    Raises:
+        ZaloRefusal: -210 when it is larger than anything Zalo accepts.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise ZaloRefusal(-210)
+    return b"".join(parts)
+
+
+async def _read_files(scope: Scope, receive: Receive) -> dict[str, tuple[str, bytes]]:
+    """The files of a multipart body, by field name."""
+    if int(dict(scope["headers"]).get(b"content-length", b"0")) > MAX_BODY_BYTES:
+        await read_body(receive)
+    async with Request(scope, receive).form(max_files=4, max_fields=20) as form:
+        return {
+            key: (value.filename or "", await value.read())
+            for key, value in form.multi_items()
+            if isinstance(value, UploadFile)
+        }
+
+
+async def _respond(send: Send, answer: Answer, limits: tuple[bytes, bytes]) -> None:
+    body = orjson.dumps(answer)
+    headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    if limits[0]:
+        headers += [(b"x-ratelimit-limit", limits[0]), (b"x-ratelimit-remain", limits[1])]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
