@@ -1,0 +1,101 @@
+"""The stack's command line; `make help` lists what people use."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stack import kafka_jars
+from stack.errors import StackError
+from stack.hub import Hub
+from stack.settings import StackSettings
+from stack.state import HubState
+from stack.terminal import Terminal, is_interactive
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+terminal = Terminal()
+
+
+def main() -> None:
+    """Run the command line; a known failure is shown as its message and its advice, with exit code 1."""
+    try:
+        app()
+    except StackError as error:
+        terminal.fail(error)
+        sys.exit(1)
+
+
+def _hub() -> Hub:
+    return Hub(StackSettings.load(), terminal)
+
+
+@app.command()
+def up(
+    *, servers_only: Annotated[bool, typer.Option(help="Only Kafka and the database, no services.")] = False
+) -> None:
+    """Start the hub, or bring a running one up to date; returns when it is ready."""
+    hub = _hub()
+    show(hub.up(only=("kafka", "mongo") if servers_only else None), hub)
+
+
+@app.command()
+def down() -> None:
+    """Stop everything; data is kept."""
+    if not _hub().down():
+        terminal.say("Nothing was running.")
+
+
+@app.command()
+def reset(*, force: Annotated[bool, typer.Option(help="Do not ask.")] = False) -> None:
+    """Stop everything and delete this hub's data, secrets and logs."""
+    hub = _hub()
+    if not hub.home.exists():
+        terminal.say(f"There is nothing in {hub.home}.")
+        return
+    if not force:
+        if not is_interactive():
+            raise StackError("not_confirmed", f"All data in {hub.home} would be deleted.", "Say so: make reset FORCE=1")
+        typer.confirm(f"Delete all data in {hub.home}?", abort=True)
+    hub.reset()
+    terminal.say(f"{hub.home} is gone; `make up` starts from nothing.")
+
+
+@app.command()
+def scale(wanted: Annotated[list[str], typer.Argument(metavar="SERVICE=COUNT…")]) -> None:
+    """Run several instances of a service, for example: scale notifier=2."""
+    counts = {}
+    for item in wanted:
+        service, _, count = item.partition("=")
+        if not count.isdigit():
+            raise StackError("scale_invalid", f"“{item}” is not SERVICE=COUNT.", "For example: make scale notifier=2")
+        counts[service] = int(count)
+    hub = _hub()
+    show(hub.scale(counts), hub)
+
+
+@app.command("lock-kafka")
+def lock_kafka() -> None:
+    """Resolve Kafka's jars anew and write stack/kafka-jars.sha256."""
+    with terminal.step("resolving Kafka's dependencies"):
+        jars = kafka_jars.resolve_list()
+    kafka_jars.write_list(jars)
+    terminal.say(f"{len(jars)} jars written to {kafka_jars.LIST}")
+
+
+def show(state: HubState, hub: Hub) -> None:
+    """Print where everything is and what to do next."""
+    lines = [""]
+    if state.simulator:
+        lines += ["[bold]The hub is running. Click here and write as a citizen:[/bold]", f"  {state.simulator}/"]
+    elif state.webhook:
+        lines += ["[bold]The hub is running, without the simulator.[/bold]"]
+    else:
+        lines += ["[bold]The servers are running.[/bold]", f"  Kafka     {state.kafka}"]
+    if state.webhook:
+        lines.append(f"  Webhook   {state.webhook}")
+        for service, addresses in state.instances.items():
+            lines += [f"  {service:<9} {address}/health/ready" for address in addresses]
+    if state.simulator:
+        lines.append('  Ask       ./hub ask "làm căn cước cần giấy tờ gì vậy" --page tan-chanh-hiep')
+    lines += [f"  Logs      {hub.supervisor.logs}  (make logs)", "  Stop      make down  (data is kept)"]
+    terminal.say("\n".join(lines))

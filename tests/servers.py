@@ -1,0 +1,346 @@
+"""Real servers for the tests, as pytest fixtures; each suite's summary says which server it ran on.
+
+Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri`, `kafka_cluster` (three
+nodes) and `hub` (everything, in a home folder of its own). `running_hub(...)` makes more of them for one test.
+
+`TEST_BACKEND=local` starts the servers as `make up` does, `docker` uses testcontainers, and `auto` (the default) takes
+Docker where an engine answers. A test that kills servers always runs on local ones: `kafka_cluster` and `hub`.
+"""
+
+import importlib
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stack.errors import StackError
+from stack.hub import Hub, ServerName
+from stack.kafka_jars import KAFKA
+from stack.settings import ROOT, StackSettings
+from stack.state import HubState
+from stack.supervision import Supervisor
+from stack.terminal import Terminal
+
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+MONGO_IMAGE = "mongo:8.0"
+HOME_PREFIX = "binh-yen-test-"
+KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
+
+
+class RunningHub:
+    """A hub (or only some servers) under its own supervisor. Methods block: in async tests use asyncio.to_thread."""
+
+    def __init__(self, hub: Hub, state: HubState) -> None:
+        self._hub = hub
+        self.state = state
+        self.home = hub.home
+
+    @property
+    def mongo_title(self) -> str:
+        """Which database it is."""
+        return self._hub.mongo_title
+
+    @property
+    def programs(self) -> list[str]:
+        """Names of all programs: kafka, mongo, simulator, intake, router, notifier, and notifier-2 … after scaling."""
+        return sorted(self._hub.supervisor.processes())
+
+    def pid(self, program: str) -> int:
+        """The program's process id, 0 while it does not run."""
+        return self._hub.supervisor.processes()[program].pid
+
+    def kill(self, program: str, *, restart: bool = True) -> int:
+        """Kill -9; returns the pid that died. With `restart` the supervisor brings it back, else start() does."""
+        return self._hub.supervisor.kill(program, restart=restart)
+
+    def stop(self, program: str) -> None:
+        """Stop it gracefully and wait for its end."""
+        self._hub.supervisor.stop([program])
+
+    def start(self, program: str) -> None:
+        """Start what stop() or kill(restart=False) ended; wait_ready() tells when it works."""
+        self._hub.supervisor.begin([program])
+
+    def wait_ready(self, *programs: str) -> None:
+        """Wait until these programs (all, when none is named) do their work; fails with the end of the log."""
+        self._hub.wait_ready(programs or None)
+
+    def scale(self, **instances: int) -> HubState:
+        """Run so many instances of each named service: `hub.scale(notifier=2)`."""
+        self.state = self._hub.scale(instances)
+        return self.state
+
+    def logs(self, program: str) -> str:
+        """Everything the program has printed since the log was last rotated."""
+        return self._hub.supervisor.log_file(program).read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def running_hub(
+    *,
+    only: Collection[ServerName] | None = None,
+    kafka_nodes: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RunningHub]:
+    """A hub in a new temporary home, gone afterwards; its logs are kept in test-results/ when the block fails.
+
+    Args:
+        only: just these servers; None is the whole hub with services and simulator.
+        kafka_nodes: 1 or 3.
+        environment: settings for the services (and for the stack itself), on top of a bare environment.
+    """
+    _end_left_overs()
+    home = Path(tempfile.mkdtemp(prefix=HOME_PREFIX))
+    me = psutil.Process()
+    (home / "owner").write_text(f"{me.pid} {me.create_time()}", encoding="utf-8")
+    kept = {name: os.environ[name] for name in ("HUB_CACHE_DIR", "XDG_CACHE_HOME", "HUB_MONGO") if name in os.environ}
+    chosen = {"HUB_HOME": str(home), "KAFKA_NODES": str(kafka_nodes)} | kept | dict(environment or {})
+    hub = Hub(
+        StackSettings.load(chosen),
+        Terminal(quiet=True),
+        {name: value for name, value in os.environ.items() if not name.startswith(("ZALO_", "KAFKA_", "MONGO_"))}
+        | chosen,
+    )
+    try:
+        yield RunningHub(hub, hub.up(only=only))
+    except BaseException:
+        keep_logs(home)
+        raise
+    finally:
+        hub.down()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def keep_logs(home: Path) -> None:
+    """Copy a hub's logs to test-results/, for the person who looks into a failure."""
+    target = ROOT / "test-results" / f"logs-{home.name}"
+    with suppress(OSError):
+        shutil.copytree(home / "logs", target, dirs_exist_ok=True)
+
+
+def _end_left_overs() -> None:
+    """End servers of test runs that were killed before they could; a home names the process that owns it."""
+    for home in Path(tempfile.gettempdir()).glob(f"{HOME_PREFIX}*"):
+        try:
+            pid, created_at = (home / "owner").read_text(encoding="utf-8").split()
+            if abs(psutil.Process(int(pid)).create_time() - float(created_at)) < 1:
+                continue
+        except psutil.NoSuchProcess:
+            pass
+        except (OSError, ValueError):
+            continue  # being made at this moment, or not ours to read
+        supervisor = Supervisor(home)
+        if supervisor.is_running():
+            supervisor.shut_down()
+        supervisor.end_orphans()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+# -- Docker -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def backend() -> str:
+    """`local` or `docker`, as TEST_BACKEND says or as the machine allows."""
+    wanted = os.environ.get("TEST_BACKEND", "auto")
+    if wanted not in {"auto", "local", "docker"}:
+        raise pytest.UsageError(f"TEST_BACKEND={wanted}: use auto, local or docker")
+    if wanted == "auto":
+        return "docker" if _docker_answers() else "local"
+    return wanted
+
+
+def _docker_answers() -> bool:
+    docker = importlib.import_module("docker")  # slow to import, rarely needed, and without type hints
+
+    try:
+        client = docker.from_env(timeout=3)
+    except docker.errors.DockerException:
+        return False
+    with_images = False
+    with suppress(docker.errors.DockerException, OSError):
+        with_images = bool(client.ping())
+    client.close()
+    return with_images
+
+
+@contextmanager
+def _kafka_container() -> Iterator[str]:
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+
+    from stack import kafka, ports  # noqa: PLC0415
+
+    # Kafka tells its clients where to connect, so the outer port must be known before it starts.
+    port = ports.find_free(set())
+    address = f"127.0.0.1:{port}"
+    settings = {
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_LISTENERS": "CLIENT://:9092,CONTROLLER://:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"CLIENT://{address}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "CLIENT",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    }
+    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
+    for name, value in settings.items():
+        container = container.with_env(name, value)
+    with container:
+        _poll(lambda: kafka.answers(address, brokers=1), f"Kafka in {KAFKA_IMAGE}")
+        yield address
+
+
+@contextmanager
+def _mongo_container() -> Iterator[str]:
+    from pymongo import MongoClient  # noqa: PLC0415
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+
+    container = DockerContainer(MONGO_IMAGE).with_exposed_ports(27017).with_command("--replSet rs0 --bind_ip_all")
+    with container:
+        # The member calls itself by its inner port, so clients are told not to look for others.
+        uri = f"mongodb://127.0.0.1:{container.get_exposed_port(27017)}/?directConnection=true&w=majority&journal=true"
+        client: MongoClient[dict[str, Any]] = MongoClient(uri, serverSelectionTimeoutMS=500)
+
+        def primary() -> str | None:
+            try:
+                hello = client.admin.command("hello")
+                if not hello.get("setName"):
+                    members = [{"_id": 0, "host": "127.0.0.1:27017"}]
+                    client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+            except PyMongoError as error:
+                return str(error)
+            return None if hello.get("isWritablePrimary") else "not primary yet"
+
+        with client:
+            _poll(primary, f"MongoDB in {MONGO_IMAGE}")
+        yield uri
+
+
+def _poll(ask: Any, what: str) -> None:
+    deadline = time.monotonic() + 90
+    while (problem := ask()) is not None:
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} is not ready: {problem}")
+        time.sleep(0.2)
+
+
+# -- fixtures ---------------------------------------------------------------------------------------------------------
+
+_titles: dict[str, str] = {}
+"""Fixture name to the server it stands for; filled when the fixture starts it."""
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """Address of a real Kafka; topics are the test's own to make and to name uniquely."""
+    if backend() == "docker":
+        with _kafka_container() as address:
+            _titles["kafka_bootstrap"] = f"{KAFKA_TITLE} (container {KAFKA_IMAGE})"
+            yield address
+    else:
+        with running_hub(only=["kafka"]) as servers:
+            _titles["kafka_bootstrap"] = f"{KAFKA_TITLE} (embedded, 1 node)"
+            assert servers.state.kafka is not None
+            yield servers.state.kafka
+
+
+@pytest.fixture(scope="session")
+def mongo_uri() -> Iterator[str]:
+    """Address of a durable MongoDB-protocol server; databases are the test's own to name uniquely and to drop."""
+    if backend() == "docker":
+        with _mongo_container() as uri:
+            _titles["mongo_uri"] = f"MongoDB (container {MONGO_IMAGE})"
+            yield uri
+    else:
+        with running_hub(only=["mongo"]) as servers:
+            _titles["mongo_uri"] = servers.mongo_title
+            assert servers.state.mongo is not None
+            yield servers.state.mongo
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster() -> Iterator[RunningHub]:
+    """Three Kafka nodes, replication 3, min ISR 2, for tests that kill brokers."""
+    with running_hub(only=["kafka"], kafka_nodes=3) as servers:
+        _titles["kafka_cluster"] = f"{KAFKA_TITLE} (embedded, 3 nodes)"
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
+    """A whole hub: servers, services and simulator."""
+    with running_hub() as running:
+        _titles["hub"] = f"whole hub: {KAFKA_TITLE} (embedded, 1 node), {running.mongo_title}"
+        yield running
+        if request.session.testsfailed:
+            keep_logs(running.home)
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+_counts: dict[str, Counter[str]] = defaultdict(Counter)
+_servers_of: dict[str, set[str]] = defaultdict(set)
+
+
+def pytest_report_header() -> str:
+    """Say at the top where servers will come from."""
+    return f"test backend: {backend()} (TEST_BACKEND={os.environ.get('TEST_BACKEND', 'auto')})"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Note on each report which servers its test used; travels with the report, also between xdist processes."""
+    used = sorted(_titles[name] for name in getattr(item, "fixturenames", ()) if name in _titles)
+    if used and ("servers", used) not in item.user_properties:
+        item.user_properties.append(("servers", used))
+    return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count per suite."""
+    suite = _suite_of(report.nodeid)
+    if report.when == "call" or report.outcome != "passed":
+        _counts[suite]["failed" if report.failed else report.outcome] += 1
+    for name, value in report.user_properties:
+        if name == "servers" and isinstance(value, list):
+            _servers_of[suite].update(value)
+
+
+def report_backend() -> list[str]:
+    """One line per suite: counts and the servers it ran on."""
+    lines = []
+    for suite, counts in sorted(_counts.items()):
+        numbers = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
+        lines.append(f"{suite:<14} {numbers:<40} {'; '.join(sorted(_servers_of[suite])) or 'no server'}")
+    return lines
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Close with the suites and their servers, so that nothing is silently skipped."""
+    terminalreporter.section("suites and the servers they ran on")
+    for line in report_backend():
+        terminalreporter.write_line(line)
+
+
+def _suite_of(node_id: str) -> str:
+    parts = node_id.split("::", maxsplit=1)[0].split("/")
+    return parts[1] if len(parts) > 2 else parts[0]
+
+
+__all__ = ["RunningHub", "StackError", "backend", "report_backend", "running_hub"]
