@@ -7,13 +7,13 @@ import time
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Request
+import orjson
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import events
 from simulator.clock import iso
 from simulator.core import Simulator
-from simulator.log import Entry
 from simulator.moods import Mood, MoodRequest
 from simulator.world import PAGE_STATES, PERSON_SWITCHES, App, Contact, Page, UnknownPage
 
@@ -240,22 +240,14 @@ async def read_log(
     user_id: str | None = None,
     event_name: str | None = None,
     msg_id: str | None = None,
-) -> dict[str, Any]:
+) -> Response:
     """Every webhook attempt and every API call, oldest first; go on with `after=next`."""
-    wanted = {
-        name: value
-        for name, value in (("kind", kind), ("oa_id", oa_id), ("user_id", user_id), ("event_name", event_name))
-        if value is not None
-    }
-
-    def matches(entry: Entry) -> bool:
-        if msg_id is not None and msg_id not in (entry.get("msg_id"), entry.get("message_id")):
-            return False
-        return all(entry.get(name) == value for name, value in wanted.items())
-
     log = simulator_of(request).log
-    items, next_after = log.read(after, limit, matches)
-    return {"items": items, "next": next_after, "first_kept": log.first_seq, "last": log.last_seq}
+    lines, next_after = log.read(
+        after, limit, any_id=msg_id, kind=kind, oa_id=oa_id, user_id=user_id, event_name=event_name
+    )
+    tail = orjson.dumps({"next": next_after, "first_kept": log.first_seq, "last": log.last_seq})
+    return Response(b'{"items":[' + b",".join(lines) + b"]," + tail[1:], media_type="application/json")
 
 
 @router.post("/follow")

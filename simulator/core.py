@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from simulator import events
+from simulator import events, snapshot
 from simulator.clock import Clock
 from simulator.conversations import Conversation, Item
 from simulator.ids import MessageIds
@@ -71,6 +71,8 @@ class Simulator:
             retry_on=settings.retry_on,
         )
         self.closing = asyncio.Event()
+        self._saving: asyncio.Task[None] | None = None
+        snapshot.restore(settings.state_dir / "people.json", self.world, self.clock)
         self.auto_receipts = settings.auto_receipts
         self.rate_limit_per_minute = settings.rate_limit_per_minute
 
@@ -83,11 +85,21 @@ class Simulator:
         """Open the log and the way to the webhooks."""
         self.log.open()
         await self.webhooks.start()
+        self._saving = asyncio.create_task(snapshot.save_forever(lambda: self.log.last_seq, self.save))
 
     async def stop(self) -> None:
         """Close in reverse."""
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.gather(self._saving, return_exceptions=True)
+            self._saving = None
         await self.webhooks.stop()
+        self.save()
         await self.log.close()
+
+    def save(self) -> None:
+        """Remember people, pages and conversations for the next run."""
+        snapshot.save(self.settings.state_dir / "people.json", self.world, self.clock)
 
     # What people do
 

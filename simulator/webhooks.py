@@ -297,21 +297,19 @@ class WebhookSender:
 
     def _record(self, delivery: Delivery, attempt: Attempt) -> None:
         self._log.add(
-            {
-                "kind": "webhook",
-                "at": iso(self._clock.now_ms()),
-                "event_name": delivery.event_name,
-                "msg_id": delivery.msg_id,
-                "app_id": delivery.app.app_id,
-                "oa_id": delivery.oa_id,
-                "user_id": delivery.user_id,
-                "text": delivery.text,
-                "outcome": attempt.outcome,
-                "status": attempt.status,
-                "attempt": attempt.attempts,
-                "num_retry": attempt.attempts - 1,
-                "ack_ms": attempt.ack_ms,
-            }
+            kind="webhook",
+            at=iso(self._clock.now_ms()),
+            event_name=delivery.event_name,
+            msg_id=delivery.msg_id,
+            app_id=delivery.app.app_id,
+            oa_id=delivery.oa_id,
+            user_id=delivery.user_id,
+            text=delivery.text,
+            outcome=attempt.outcome,
+            status=attempt.status,
+            attempt=attempt.attempts,
+            num_retry=attempt.attempts - 1,
+            ack_ms=attempt.ack_ms,
         )
         if delivery.first is not None and not delivery.first.done():
             delivery.first.set_result(attempt)

@@ -259,22 +259,20 @@ class ZaloApi:
     def _record(self, call: Call, code: int, answer: Answer, started: float) -> None:
         page = call.caller
         self._simulator.log.add(
-            {
-                "kind": "api",
-                "at": iso(self._simulator.clock.now_ms()),
-                "method": call.method,
-                "path": call.path,
-                "app_id": page.app.app_id if page else "",
-                "oa_id": page.oa_id if page else "",
-                "user_id": call.user_id,
-                "text": call.text,
-                "error": code,
-                "error_message": (answer.get("message") or answer.get("error_name")) if code else "",
-                "message_id": call.message_id,
-                "applied": call.applied,
-                "moods": [mood.request.mood for mood in call.moods],
-                "ms": round((time.perf_counter() - started) * 1000, 3),
-            }
+            kind="api",
+            at=iso(self._simulator.clock.now_ms()),
+            method=call.method,
+            path=call.path,
+            app_id=page.app.app_id if page else "",
+            oa_id=page.oa_id if page else "",
+            user_id=call.user_id,
+            text=call.text,
+            error=code,
+            error_message=(answer.get("message") or answer.get("error_name")) if code else "",
+            message_id=call.message_id,
+            applied=call.applied,
+            moods=[mood.request.mood for mood in call.moods],
+            ms=round((time.perf_counter() - started) * 1000, 3),
         )
 
 

@@ -1,0 +1,106 @@
+"""What people and pages remember over a restart: a file written now and then, and when the simulator stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from simulator.clock import Clock
+from simulator.conversations import Item
+from simulator.storage import read_document, write_atomically
+from simulator.world import Contact, Page, Person, World
+
+KEPT_ITEMS = 100
+_MIN_INTERVAL_SECONDS = 20.0
+# With a million followers one writing takes seconds: it may cost a hundredth of the time at most.
+_COST_FACTOR = 100
+
+
+def save(path: Path, world: World, clock: Clock) -> None:
+    """Write everything that a restart should not forget."""
+    write_atomically(
+        path,
+        {
+            "clock_offset_seconds": clock.offset_seconds,
+            "people": [asdict(person) for person in world.people.values()],
+            "pages": {page.oa_id: _page(page) for page in world.pages.values()},
+        },
+        durable=False,
+    )
+
+
+def restore(path: Path, world: World, clock: Clock) -> None:
+    """Read what an earlier run wrote; pages that are no longer configured are skipped."""
+    document = read_document(path)
+    clock.offset_seconds = float(document.get("clock_offset_seconds", 0.0))
+    for person in document.get("people", []):
+        world.people[person["citizen"]] = Person(**person)
+    for oa_id, saved in document.get("pages", {}).items():
+        page = world.pages.get(oa_id)
+        if page is None:
+            continue
+        page.state = saved["state"]
+        page.sub_quota_remain = saved["sub_quota_remain"]
+        for fields in saved["contacts"]:
+            _restore_contact(page, world.contact(page, fields["citizen"]), fields)
+        page.recent = {user_id: None for user_id in saved["recent"] if user_id in page.contacts}
+
+
+async def save_forever(changes: Callable[[], int], write: Callable[[], None]) -> None:
+    """Write whenever something changed since the last time, more rarely the longer a writing takes."""
+    written_at_change, interval = changes(), _MIN_INTERVAL_SECONDS
+    while True:
+        await asyncio.sleep(interval)
+        if changes() != written_at_change:
+            written_at_change = changes()
+            started = time.perf_counter()
+            write()
+            interval = max(_MIN_INTERVAL_SECONDS, (time.perf_counter() - started) * _COST_FACTOR)
+
+
+def _page(page: Page) -> dict[str, Any]:
+    return {
+        "state": page.state,
+        "sub_quota_remain": page.sub_quota_remain,
+        "recent": list(page.recent),
+        "contacts": [_contact(contact) for contact in page.contacts.values()],
+    }
+
+
+def _contact(contact: Contact) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "citizen": contact.citizen,
+        "follows": contact.follows,
+        "last_interaction_ms": contact.last_interaction_ms,
+    }
+    if contact.conversation.last_seq:
+        fields["last_seq"] = contact.conversation.last_seq
+        fields["items"] = [asdict(item) for item in contact.conversation.items[-KEPT_ITEMS:]]
+    extra = {
+        "left": contact.left,
+        "wrote": contact.wrote,
+        "shared_info": contact.shared_info,
+        "switch": "" if contact.switch == "none" else contact.switch,
+    }
+    return fields | {name: value for name, value in extra.items() if value}
+
+
+def _restore_contact(page: Page, contact: Contact, fields: dict[str, Any]) -> None:
+    contact.follows = fields["follows"]
+    contact.last_interaction_ms = fields["last_interaction_ms"]
+    contact.left = fields.get("left", False)
+    contact.wrote = fields.get("wrote", False)
+    contact.switch = fields.get("switch", "none")
+    contact.shared_info = fields.get("shared_info", {})
+    if "items" in fields:
+        # Webhooks that were still on their way died with the process.
+        items = [Item(**item) for item in fields["items"]]
+        for item in items:
+            if item.state in {"sending", "refused"}:
+                item.state = "undelivered"
+        contact.conversation.restore(items, fields["last_seq"])
+        page.touch(contact.user_id)
