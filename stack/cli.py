@@ -8,6 +8,7 @@ import typer
 from stack import kafka_jars
 from stack.errors import StackError
 from stack.hub import Hub
+from stack.logs import follow
 from stack.settings import StackSettings
 from stack.state import HubState
 from stack.terminal import Terminal, is_interactive
@@ -71,6 +72,29 @@ def scale(wanted: Annotated[list[str], typer.Argument(metavar="SERVICE=COUNT…"
         counts[service] = int(count)
     hub = _hub()
     show(hub.scale(counts), hub)
+
+
+@app.command()
+def logs(programs: Annotated[list[str] | None, typer.Argument(metavar="PROGRAM…")] = None) -> None:
+    """Follow the logs of all programs, or of the named ones."""
+    try:
+        follow(_hub().supervisor, programs or [], terminal)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def dev(*, reload: Annotated[bool, typer.Option(help="Start again when a file changes.")] = True) -> None:
+    """Servers in the background; services and simulator in this one process, for a debugger."""
+    from stack.dev import run_once, run_reloading  # noqa: PLC0415 - brings the services' own imports with it
+
+    if reload:
+        run_reloading(terminal)
+        return
+    hub = _hub()
+    plan = hub.prepare_dev()
+    show(plan.state, hub)
+    run_once(plan)
 
 
 @app.command("lock-kafka")

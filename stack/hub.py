@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 from cryptography.fernet import Fernet
@@ -51,6 +51,21 @@ class Servers:
     mongo_uri: str | None = None
     mongo_server: mongo.MongoServer | None = None
     programs: tuple[Program, ...] = ()
+
+
+@dataclass(frozen=True)
+class DevPlan:
+    """What `make dev` runs in its own process.
+
+    Args:
+        state: the addresses, as they are written down.
+        services: each service's environment.
+        simulator: the simulator's settings, None without one.
+    """
+
+    state: HubState
+    services: dict[str, dict[str, str]]
+    simulator: dict[str, Any] | None
 
 
 class Hub:
@@ -103,6 +118,34 @@ class Hub:
             state = self._state()
             state.write(self.home)
             return state
+
+    def prepare_dev(self) -> DevPlan:
+        """Run the servers and make everything ready for services in the caller's own process, on the usual ports."""
+        self._prepare_home()
+        with only_one(self.home / "lock", self.terminal, "another `make up` or `make down` of this hub"):
+            self._memory, self._ports = Memory.load(self.home), {}
+            if not self.settings.simulator:
+                zalo.check_own_config(self.settings.zalo_config_file, self.environment)
+            self._servers = self._plan_servers(("kafka", "mongo"))
+            planned = self._plan_hub()
+            self._supervise(self._servers.programs)  # services that ran here are stopped: their ports are needed
+            self.supervisor.begin(program.name for program in self._servers.programs)
+            self._await_kafka()
+            self._await_mongo()
+            self._initialise()
+            self._programs = [*self._servers.programs, *planned]
+            state = self._state()
+            state.write(self.home)
+            environments = {program.name: dict(program.environment) for program in planned if program.name in SERVICES}
+            for environment in environments.values():
+                environment.setdefault("LOG_FORMAT", "console")
+            simulator = {
+                "config": self.home / "zalo.yaml",
+                "port": self._port("simulator"),
+                "state_dir": self.home / "simulator",
+                "webhook_url": self._webhook_url(),
+            }
+            return DevPlan(state, environments, simulator if self.settings.simulator else None)
 
     def wait_ready(self, names: Collection[str] | None = None) -> None:
         """Wait until the named programs (all, when None) do their work again; for tests that kill them.
@@ -269,7 +312,8 @@ class Hub:
                 *(sys.executable, "-m", "simulator", "--config", str(zalo_config), "--port", str(port)),
                 *("--state-dir", str(self.home / "simulator"), "--webhook-url", self._webhook_url()),
             ),
-            environment={MARK: str(self.home), "PYTHONUNBUFFERED": "1", "HUB_BUILD": _build("simulator")},
+            environment={name: value for name, value in self.environment.items() if name.startswith("SIMULATOR_")}
+            | {MARK: str(self.home), "PYTHONUNBUFFERED": "1", "HUB_BUILD": _build("simulator")},
             depends_on_file=zalo_config,
             stop_wait_seconds=20,
             priority=200,

@@ -1,0 +1,73 @@
+# The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
+.DEFAULT_GOAL := help
+.PHONY: help up down reset logs status scale dev smoke test check format lint types imports unit browser venv
+.SILENT:
+SHELL := /bin/sh
+
+PYTHON ?= python3
+PY := .venv/bin/python
+# Settings given like `make up SIMULATOR=off WEBHOOK_PORT=8080` reach the programs: make exports them.
+
+help: ## this list
+	awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	echo
+
+##@ Run the hub (needs Python 3.11 and make; downloads the rest at the first start)
+up: venv ## start everything, or bring a running hub up to date; returns when it is ready
+	$(PY) -m stack up
+
+smoke: ## send one question through the running hub and print the answer (needs: make up)
+	$(NEEDS_VENV)
+	./hub ask "làm căn cước cần giấy tờ gì vậy" --page tan-chanh-hiep
+
+status: ## addresses, health, lag, dead letters (needs: make up)
+	$(NEEDS_VENV)
+	./hub status
+
+logs: ## follow all logs, or one: make logs S=router (needs: make up)
+	$(NEEDS_VENV)
+	$(PY) -m stack logs $(S)
+
+scale: venv ## run more instances of a service: make scale notifier=2
+	$(PY) -m stack scale $(foreach s,intake router notifier,$(if $(filter command line,$(origin $(s))),$(s)=$($(s))))
+
+down: ## stop everything in order; data is kept
+	$(NEEDS_VENV)
+	$(PY) -m stack down
+
+reset: ## stop everything and delete all data of this hub; asks first, FORCE=1 does not
+	$(NEEDS_VENV)
+	$(PY) -m stack reset $(if $(FORCE),--force)
+
+##@ Work on the code (needs the same)
+dev: venv ## servers in the background, services and simulator in this one process; reloads on change. For a debugger: make dev RELOAD=off
+	$(PY) -m stack dev $(if $(filter off no 0,$(RELOAD)),--no-reload)
+
+check: format lint types imports unit ## the whole gate before a commit: format, lint, strict types, import rules, unit tests
+
+format: venv ## ruff format --check (repair: .venv/bin/ruff format)
+	.venv/bin/ruff format --check --quiet . || { echo "✗ Not formatted: the files above. Repair: .venv/bin/ruff format" >&2; .venv/bin/ruff format --check . >&2; exit 1; }
+
+lint: venv ## ruff check (repair: .venv/bin/ruff check --fix)
+	.venv/bin/ruff check .
+
+types: venv ## mypy --strict over everything
+	$(PY) -m mypy
+
+imports: venv ## import rules between services, shared, simulator, stack and cli
+	.venv/bin/lint-imports
+
+unit: venv ## unit tests; no server needed
+	$(PY) -m pytest -q tests/unit
+
+test: venv browser ## every test: unit, conformance, integration and e2e on real servers, chaos, browser. A part: make test T=tests/e2e
+	$(PY) -m pytest $(or $(T),tests)
+
+browser: ## install Chromium for the browser tests when there is none (as root, with apt-get)
+	sh stack/browser.sh
+
+venv: ## make .venv from the locks; does nothing when they are unchanged
+	command -v $(PYTHON) >/dev/null 2>&1 || { echo "✗ There is no $(PYTHON) on the PATH. The hub needs Python 3.11 or newer: install it, or name it: make up PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) stack/bootstrap.py
+
+NEEDS_VENV = test -x $(PY) || { echo "✗ The hub has not been started in this folder yet. Start it: make up" >&2; exit 1; }
