@@ -129,7 +129,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         (
             _index("state", "due_at"),
             _index("case_code", "-decided_at"),
-            _index("published_at", expires_after=timedelta(days=30)),
+            _index("finished_at", expires_after=timedelta(days=30)),
         ),
     ),
     CollectionSpec(
