@@ -52,7 +52,7 @@ class CliSettings(HubSettings):
     webhook_url: str = "http://127.0.0.1:8001/webhooks/zalo"
     zalo_config_file: Path | None = None
     officer: str | None = Field(default=None, max_length=128, validation_alias="HUB_OFFICER")
-    publish_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    publish_timeout_seconds: float = Field(default=10.0, gt=0, le=120, validation_alias="HUB_PUBLISH_TIMEOUT_SECONDS")
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 import typer
@@ -21,6 +22,8 @@ from cli.errors import CommandError, ExitCode, as_command_error
 from shared.errors import HubError
 
 T = TypeVar("T")
+LOCAL = timezone(timedelta(hours=7))
+"""Vietnam's clock, which knows no summer time. People read it; machines get UTC."""
 
 QUIET_SECONDS = 2.0
 """A step that is done sooner says nothing."""
@@ -118,6 +121,8 @@ def run(terminal: Terminal, work: Coroutine[Any, Any, T]) -> T:
         translated = as_command_error(error)
         terminal.fail(translated)
         raise typer.Exit(translated.exit_code) from error
+    except typer.Exit:
+        raise
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except Exception as error:
@@ -131,3 +136,16 @@ def run(terminal: Terminal, work: Coroutine[Any, Any, T]) -> T:
             )
         )
         raise typer.Exit(ExitCode.UNEXPECTED) from error
+
+
+def when(moment: datetime | None) -> str:
+    """A moment as people here read it."""
+    return "-" if moment is None else moment.astimezone(LOCAL).strftime("%d/%m %H:%M:%S")
+
+
+def seconds_as_text(seconds: float) -> str:
+    """A duration in its largest sensible unit."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
