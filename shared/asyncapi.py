@@ -79,7 +79,7 @@ def asyncapi_document(service: str) -> dict[str, Any]:
     messages = {topic.event.__name__: _message(topic) for topic in used}
     schemas = {name: message.pop("x-schema") for name, message in messages.items()}
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {"title": f"Bình Yên {service}", "version": VERSION, "license": {"name": "Apache-2.0"}},
         "defaultContentType": "application/json",
         "channels": {topic.name: _channel(topic) for topic in used},
