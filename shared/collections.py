@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from shared.mongo import Store, require_indexes, store_errors
+from shared.errors import HubError
+from shared.mongo import IndexConflict, Store, require_indexes, store_errors
+
+
+class IndexMismatch(HubError):
+    """An index of this name is there with other fields or options; only a person can say which one is right."""
+
+    code = "store.index_mismatch"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         "notifier",
         "one reply with everything that happened to it",
         (
-            _index("state", "due_at"),
+            _index("state", "priority", "due_at"),
             _index("citizen_key", "state"),
             _index("case_code", "requested_at"),
             _index("message_id", unique=True, only={"message_id": {"$type": "string"}}),
@@ -171,6 +178,7 @@ async def create_indexes(store: Store) -> list[str]:
 
     Raises:
         StoreUnavailable: run it again.
+        IndexMismatch: one exists with other options; drop it by hand and run it again.
     """
     names = []
     for spec in ALL_COLLECTIONS:
@@ -180,8 +188,14 @@ async def create_indexes(store: Store) -> list[str]:
                 options["partialFilterExpression"] = index.only
             if index.expires_after is not None:
                 options["expireAfterSeconds"] = int(index.expires_after.total_seconds())
-            with store_errors():
-                await store[spec.name].create_index(list(index.keys), **options)
+            try:
+                with store_errors():
+                    await store[spec.name].create_index(list(index.keys), **options)
+            except IndexConflict as error:
+                raise IndexMismatch(
+                    f"collection {spec.name} has an index like {index.name} with other options: drop it, then run "
+                    "`hub init` again"
+                ) from error
             names.append(f"{spec.name}.{index.name}")
     return names
 

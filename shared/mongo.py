@@ -41,11 +41,13 @@ __all__ = [
     "Document",
     "DuplicateKeyError",
     "FileBucket",
+    "IndexConflict",
     "InsertOne",
     "ReplaceOne",
     "Store",
     "UpdateMany",
     "UpdateOne",
+    "bulk_update",
     "insert_new",
     "open_store",
     "patiently",
@@ -66,8 +68,13 @@ _UNREACHABLE = (
 )
 # Not primary, shutting down, interrupted, write concern not met: the same call works again later.
 _PASSING_CODES = frozenset({6, 7, 64, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 50, 251})
+_INDEX_CONFLICTS = frozenset({85, 86, 67})  # options, key specification, cannot create
 SERVER_SELECTION_TIMEOUT_MS = 3_000
 DRIVER_THREADS = 16
+
+
+class IndexConflict(Exception):
+    """An index is there already, and different."""
 
 
 class Cursor(Protocol):
@@ -152,8 +159,13 @@ class Store:
         return cast("FileBucket", AsyncIOMotorGridFSBucket(self._database, bucket_name=bucket))
 
     async def server_now(self) -> datetime:
-        """The database's clock, for what replicas must agree on."""
-        answer = await self._client.admin.command("hello")
+        """The database's clock, for what replicas must agree on.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        with store_errors():
+            answer = await self._client.admin.command("hello")
         return cast("datetime", answer["localTime"])
 
     async def ping(self) -> None:
@@ -203,10 +215,15 @@ def store_errors() -> Iterator[None]:
     except BulkWriteError as error:
         if error.details.get("writeConcernErrors"):
             raise StoreUnavailable("write concern not met") from error
+        codes = {failure.get("code") for failure in error.details.get("writeErrors", [])}
+        if passing := codes & _PASSING_CODES:
+            raise StoreUnavailable(f"codes {sorted(passing)}") from error
         raise
     except OperationFailure as error:
         if error.code in _PASSING_CODES or error.has_error_label("RetryableWriteError"):
             raise StoreUnavailable(f"code {error.code}") from error
+        if error.code in _INDEX_CONFLICTS:
+            raise IndexConflict(str(error)) from error
         raise
     except PyMongoError as error:
         if error.has_error_label("TransientTransactionError"):
@@ -238,14 +255,15 @@ async def insert_new(collection: Collection, documents: Sequence[Document]) -> s
     """Insert those documents whose `_id` (or unique key) is not there yet.
 
     Returns:
-        The `_id`s that this call inserted; the others were there already.
+        The `_id`s that this call inserted; the others were there already. After a repeated call that is only what the
+        last one inserted, so what must happen once is decided by another document, not by this answer.
 
     Raises:
         StoreUnavailable: unreachable; some may be inserted. Repeat the call.
     """
     if not documents:
         return set()
-    inserted = {document["_id"] for document in documents}
+    refused: set[int] = set()
     with store_errors():
         try:
             await collection.insert_many(documents, ordered=False)
@@ -253,8 +271,31 @@ async def insert_new(collection: Collection, documents: Sequence[Document]) -> s
             failures = error.details.get("writeErrors", [])
             if error.details.get("writeConcernErrors") or any(f.get("code") != DUPLICATE_KEY for f in failures):
                 raise
-            inserted -= {documents[failure["index"]]["_id"] for failure in failures}
-    return inserted
+            refused = {failure["index"] for failure in failures}
+    # By position, not by id: of the same document twice in one call the first was inserted.
+    return {document["_id"] for index, document in enumerate(documents) if index not in refused}
+
+
+async def bulk_update(collection: Collection, updates: Sequence[UpdateOne | UpdateMany]) -> list[int]:
+    """Apply repeatable updates in no particular order.
+
+    Returns:
+        The places of those that a unique index refused; all others are applied.
+
+    Raises:
+        StoreUnavailable: unreachable; some may be applied. Repeat the call.
+    """
+    if not updates:
+        return []
+    with store_errors():
+        try:
+            await collection.bulk_write(updates, ordered=False)
+        except BulkWriteError as error:
+            failures = error.details.get("writeErrors", [])
+            if error.details.get("writeConcernErrors") or any(f.get("code") != DUPLICATE_KEY for f in failures):
+                raise
+            return [failure["index"] for failure in failures]
+    return []
 
 
 async def require_indexes(store: Store, expected: Mapping[str, Sequence[str]]) -> None:
