@@ -1,0 +1,1 @@
+"""Programs for running the hub in containers; part of the image, imported by nothing."""
