@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import gridfs
 from bson.binary import Binary
+from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.errors import (
     AutoReconnect,
@@ -159,13 +160,14 @@ class Store:
         return cast("FileBucket", AsyncIOMotorGridFSBucket(self._database, bucket_name=bucket))
 
     async def server_now(self) -> datetime:
-        """The database's clock, for what replicas must agree on.
+        """The database's clock, for what replicas must agree on; aware, in UTC.
 
         Raises:
             StoreUnavailable: it does not answer.
         """
         with store_errors():
-            answer = await self._client.admin.command("hello")
+            # A command answers without time zones whatever the client was told, unless it is told again.
+            answer = await self._client.admin.command("hello", codec_options=CodecOptions(tz_aware=True))
         return cast("datetime", answer["localTime"])
 
     async def ping(self) -> None:
