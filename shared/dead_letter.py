@@ -16,7 +16,7 @@ class DeadLetter:
     partition: int
     offset: int
     key: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
     value: bytes
     reason: str
     error: str
@@ -48,7 +48,7 @@ class DeadLetters:
             "partition": letter.partition,
             "offset": letter.offset,
             "key": Binary(letter.key) if letter.key is not None else None,
-            "headers": [[name, Binary(value)] for name, value in letter.headers],
+            "headers": [[name, None if value is None else Binary(value)] for name, value in letter.headers],
             "value": Binary(letter.value),
             "reason": letter.reason,
             "error": letter.error[:2_000],
@@ -64,8 +64,8 @@ class DeadLetters:
         return letter_id
 
 
-def as_record(document: Document) -> tuple[str, bytes | None, list[tuple[str, bytes]], bytes]:
+def as_record(document: Document) -> tuple[str, bytes | None, list[tuple[str, bytes | None]], bytes]:
     """What to publish to replay a dead letter: topic, key, headers and value exactly as they were."""
     key: Any = document["key"]
-    headers = [(name, bytes(value)) for name, value in document["headers"]]
+    headers = [(name, None if value is None else bytes(value)) for name, value in document["headers"]]
     return document["topic"], None if key is None else bytes(key), headers, bytes(document["value"])

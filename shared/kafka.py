@@ -8,11 +8,14 @@ Source: ADR 0001, CloudEvents Kafka protocol binding 1.0.2.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord
@@ -25,12 +28,13 @@ from shared.dead_letter import DeadLetter, DeadLetters
 from shared.errors import BrokerUnavailable, EventTooLarge, HubError
 from shared.events import Event
 from shared.settings import HubSettings
-from shared.telemetry import DEAD_LETTERS, EVENTS_HANDLED, HANDLING_SECONDS, get_logger
+from shared.telemetry import CONSUMER_LAG, DEAD_LETTERS, EVENTS_HANDLED, HANDLING_SECONDS, get_logger
 from shared.topics import Topic
 from shared.tracing import TRACEPARENT, traceparent_of, tracing_of
 
 log = get_logger()
 E = TypeVar("E", bound=Event)
+_ROOT = Path(__file__).resolve().parent.parent
 Record: TypeAlias = ConsumerRecord[Any, Any]
 
 CONTENT_TYPE = "application/json"
@@ -43,6 +47,7 @@ DRAIN_SECONDS = 40.0
 """How long a rebalance waits for the batch in hand; below the rebalance timeout."""
 
 POLL_MS = 20
+LAG_EVERY_SECONDS = 2.0
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -139,10 +144,14 @@ class EventPublisher:
 
         Raises:
             BrokerUnavailable: at least one is not acknowledged.
+            EventTooLarge: at least one will never fit; others may be published.
         """
-        async with asyncio.TaskGroup() as group:
-            for event in events:
-                group.create_task(self.publish(topic, event))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for event in events:
+                    group.create_task(self.publish(topic, event))
+        except BaseExceptionGroup as failures:
+            raise _root(failures) from failures
 
 
 class Progress(ConsumerRebalanceListener):
@@ -203,7 +212,9 @@ def _safe_headers(record: Record) -> Record:
 
 
 async def _parse_safely(records: tuple[Record, ...], original: Callable[[Any], Awaitable[Any]]) -> Any:
-    return await original(tuple(_safe_headers(record) for record in records))
+    message = await original(tuple(_safe_headers(record) for record in records))
+    message.raw_message = records  # a dead letter keeps the headers as they came
+    return message
 
 
 async def _raw_bodies(message: KafkaMessage) -> list[bytes]:
@@ -290,6 +301,27 @@ def on_batch(
     return progress
 
 
+async def measure_lag(broker: KafkaBroker, service: str) -> None:
+    """Report how many events each consumer group has not handled yet, every few seconds, until cancelled.
+
+    A partition is reported by the replica that has it; the sum over replicas is the group's lag.
+    """
+    while True:
+        await asyncio.sleep(LAG_EVERY_SECONDS)
+        for subscriber in broker.subscribers:
+            consumer, group = getattr(subscriber, "consumer", None), getattr(subscriber, "group_id", None)
+            if consumer is None or group is None:
+                continue
+            behind: dict[str, int] = defaultdict(int)
+            for partition in consumer.assignment():
+                newest = consumer.highwater(partition)  # as of the last fetch; None before the first
+                if newest is not None:
+                    with contextlib.suppress(KafkaError):
+                        behind[partition.topic] += max(0, newest - await consumer.position(partition))
+            for topic, events in behind.items():
+                CONSUMER_LAG.labels(service, topic, group).set(events)
+
+
 def _letter(record: Record, reason: str, error: BaseException) -> DeadLetter:
     return DeadLetter(
         topic=record.topic,
@@ -299,15 +331,35 @@ def _letter(record: Record, reason: str, error: BaseException) -> DeadLetter:
         headers=tuple(record.headers),
         value=record.value or b"",
         reason=reason,
-        error=f"{type(error).__name__}: {_without_input(error)}",
+        error=_in_words(error),
     )
 
 
+def _in_words(error: BaseException) -> str:
+    """What went wrong and where, without the event's content, which may be personal."""
+    words = f"{type(error).__name__}: {_without_input(error)}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_ours(frame.filename)]
+    if not frames or isinstance(error, ValidationError | HubError):
+        return words
+    return f"{words} at {Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}"
+
+
+def _is_ours(filename: str) -> bool:
+    path = Path(filename)
+    return path.is_relative_to(_ROOT) and "site-packages" not in path.parts
+
+
 def _without_input(error: BaseException) -> str:
-    """The error's text without the event's content, which may be personal."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False))
     return str(error) if isinstance(error, HubError) else ""
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error inside a group of one; of several the one that a retry can help, since it decides what follows."""
+    while isinstance(error, BaseExceptionGroup):
+        error = next((inner for inner in error.exceptions if _is_passing(inner)), error.exceptions[0])
+    return error
 
 
 async def _read(
@@ -322,7 +374,7 @@ async def _read(
             DEAD_LETTERS.labels(service, "event.unreadable").inc()
             log.warning("event.parked", dead_letter=letter_id, topic=topic.name, reason="event.unreadable")
         else:
-            traceparent = dict(record.headers).get(TRACEPARENT, b"").decode("ascii", "replace")
+            traceparent = (dict(record.headers).get(TRACEPARENT) or b"").decode("ascii", "replace")
             received.append(Received(event, record.partition, record.offset, traceparent or None))
     return received
 
@@ -353,8 +405,9 @@ async def _handle(
         except Exception as error:
             if _is_passing(error):
                 raise
-            reason = error.code if isinstance(error, HubError) else "handler.failed"
-            letter_id = await dead_letters.park(_letter(at[one.partition, one.offset], reason, error))
+            cause = _root(error)
+            reason = cause.code if isinstance(cause, HubError) else "handler.failed"
+            letter_id = await dead_letters.park(_letter(at[one.partition, one.offset], reason, cause))
             DEAD_LETTERS.labels(service, reason).inc()
             log.exception("event.parked", dead_letter=letter_id, topic=topic.name, event_id=one.event.event_id)
         else:

@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shared.asyncapi import asyncapi_document
 from shared.collections import verify_indexes
 from shared.errors import HubError, StoreUnavailable
-from shared.kafka import Progress
+from shared.kafka import Progress, measure_lag
 from shared.mongo import Store
 from shared.settings import HubSettings
 from shared.telemetry import LoopLag, configure_logging, get_logger
@@ -170,7 +170,12 @@ def build_service(
             for resource in resources:
                 await stack.enter_async_context(resource)
             stack.push_async_callback(tracing.flush, store)
-            background: list[Callable[[], Awaitable[None]]] = [health.measure, partial(tracing.keep, store), *workers]
+            background: list[Callable[[], Awaitable[None]]] = [
+                health.measure,
+                partial(measure_lag, broker, service),
+                partial(tracing.keep, store),
+                *workers,
+            ]
             tasks = [asyncio.create_task(_guard(work, service)) for work in background]
             stack.push_async_callback(_cancel, tasks)
             log.info("service.started", environment=settings.hub_environment)

@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 EVENTS_HANDLED = Counter("hub_events_handled", "Events handled, by outcome", ["service", "topic", "outcome"])
 HANDLING_SECONDS = Histogram("hub_batch_seconds", "Time to handle one batch, seconds", ["service", "topic"])
 DEAD_LETTERS = Counter("hub_dead_letters", "Events parked as dead letters", ["service", "reason"])
+CONSUMER_LAG = Gauge("hub_consumer_lag", "Events a replica has not handled yet", ["service", "topic", "group"])
 LOOP_LAG_SECONDS = Gauge("hub_event_loop_lag_seconds", "How late the event loop wakes, seconds", ["service"])
 
 MIN_SECONDS_BETWEEN_REPEATS = 10.0
