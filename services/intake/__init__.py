@@ -1,0 +1,1 @@
+"""intake: one webhook address for all pages; verifies, normalises and keeps whatever the channel sends."""
