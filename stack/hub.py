@@ -85,7 +85,7 @@ class Hub:
         self.terminal = terminal
         self.environment = process_environment() if environment is None else dict(environment)
         self.supervisor = Supervisor(self.home)
-        self._memory = Memory.load(self.home)
+        self._memory = Memory(self.home)
         self._ports: dict[str, int] = {}
         self._servers = Servers()
         self._programs: list[Program] = []
@@ -266,7 +266,7 @@ class Hub:
             return
         with self.terminal.step("waiting for Kafka", f"Kafka answers on {address}"):
             self._until(
-                lambda: kafka.answers(address, brokers=max(1, len(nodes))),
+                lambda: kafka.cluster_answers(nodes) if nodes else kafka.answers(address, brokers=1),
                 what="Kafka",
                 programs=[node.program for node in nodes],
             )

@@ -1,0 +1,71 @@
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shared.zalo_config import load_zalo_config
+from stack import zalo
+from stack.errors import StackError
+
+
+@pytest.fixture(autouse=True)
+def no_zalo_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ZALO_APPS", "ZALO_PAGES", "ZALO_OA_API_URL", "ZALO_OAUTH_URL", "ZALO_UPLOAD_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_demonstration_has_fifteen_pages_that_the_services_accept(tmp_path: Path) -> None:
+    file = tmp_path / "zalo.yaml"
+    zalo.write_demo_config(file, "http://127.0.0.1:20001")
+    config = load_zalo_config(file)
+    assert len(config.pages) == 15
+    assert config.oa_api_url == config.oauth_url == config.upload_url == "http://127.0.0.1:20001"
+    assert all(len(page.oa_id) == 19 for page in config.pages)
+    assert config.page_named("tan-chanh-hiep") is not None
+
+
+def test_the_configuration_is_for_its_owner_only(tmp_path: Path) -> None:
+    zalo.write_demo_config(tmp_path / "zalo.yaml", "http://127.0.0.1:20001")
+    assert stat.S_IMODE((tmp_path / "zalo.yaml").stat().st_mode) == 0o600
+
+
+def test_two_hubs_have_different_secrets(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        zalo.write_demo_config(tmp_path / name, "http://127.0.0.1:20001")
+    first, second = (yaml.safe_load((tmp_path / name).read_text(encoding="utf-8")) for name in ("a", "b"))
+    assert first["apps"][0]["app_secret"] != second["apps"][0]["app_secret"]
+    assert first["apps"][0]["oa_secret_keys"] != second["apps"][0]["oa_secret_keys"]
+    tokens = {page["refresh_token"] for page in [*first["pages"], *second["pages"]]}
+    assert len(tokens) == 30
+
+
+def test_another_port_changes_the_addresses_and_keeps_the_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "zalo.yaml"
+    zalo.write_demo_config(file, "http://127.0.0.1:20001")
+    before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    zalo.write_demo_config(file, "http://127.0.0.1:20002")
+    after = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert after["oa_api_url"] == "http://127.0.0.1:20002"
+    assert (before["apps"], before["pages"]) == (after["apps"], after["pages"])
+
+
+def test_without_the_simulator_what_is_missing_is_named() -> None:
+    with pytest.raises(StackError) as refusal:
+        zalo.check_own_config(None, {"ZALO_APPS": "[]"})
+    assert refusal.value.code == "zalo_settings_missing"
+    assert "ZALO_PAGES is not set" in refusal.value.message
+    assert "ZALO_APPS" not in refusal.value.message
+    assert "ZALO_CONFIG_FILE" in refusal.value.message
+
+
+def test_without_the_simulator_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StackError) as refusal:
+        zalo.check_own_config(tmp_path / "zalo.yaml", {})
+    assert refusal.value.code == "zalo_settings_invalid"
+    assert "zalo.yaml" in refusal.value.message
+
+
+def test_without_the_simulator_a_good_file_is_enough(tmp_path: Path) -> None:
+    zalo.write_demo_config(tmp_path / "zalo.yaml", "https://zalo.example")
+    zalo.check_own_config(tmp_path / "zalo.yaml", {})
