@@ -35,6 +35,7 @@ class Item:
     state: ItemState = "sent"
     hidden: bool = False
     reaction: str = ""
+    retry_wait_seconds: float = 0.0
 
     def public(self) -> dict[str, Any]:
         """The shape of the control API and of the phone page."""
@@ -50,6 +51,7 @@ class Item:
             "state": self.state,
             "hidden": self.hidden,
             "reaction": self.reaction,
+            "retry_wait_seconds": self.retry_wait_seconds,
         }
 
 

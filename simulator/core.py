@@ -318,10 +318,12 @@ class Simulator:
 
 
 def _mark(conversation: Conversation, item: Item, attempt: Attempt) -> None:
-    if attempt.outcome == "acknowledged":
-        if item.state != "seen":
-            conversation.set_state(item, "received")
-    elif attempt.outcome in {"unsubscribed", "no_url", "silenced"}:
+    """Show on the phone how the webhook of a person's message fares."""
+    item.retry_wait_seconds = attempt.retry_in_seconds or 0.0
+    if attempt.retry_in_seconds is not None:
+        item.state = "refused"
+        conversation.announce(item)
+    elif attempt.outcome != "acknowledged":
         conversation.set_state(item, "undelivered")
-    else:
-        conversation.set_state(item, "undelivered" if attempt.attempts > 5 else "refused")
+    elif item.state != "seen":
+        conversation.set_state(item, "received")

@@ -91,7 +91,7 @@ def admit(contact: Contact | None, now_ms: int) -> QuotaType:
         raise ZaloRefusal(-213)
     if code := PERSON_SWITCHES[contact.switch]:
         raise ZaloRefusal(code)
-    if contact.left:
+    if contact.left or not (contact.follows or contact.last_interaction_ms):
         raise ZaloRefusal(-213)
     if not contact.last_interaction_ms:
         raise ZaloRefusal(-232)

@@ -33,7 +33,7 @@ def _contact(page: Page, body: Any) -> Contact:
     if not isinstance(user_id, str) or not user_id.isdigit():
         raise ZaloRefusal(-201, field="user_id")
     contact = page.contacts.get(user_id)
-    if contact is None:
+    if contact is None or not (contact.follows or contact.last_interaction_ms):
         raise ZaloRefusal(-213)
     return contact
 
@@ -91,7 +91,8 @@ def getlist(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
     found = [
         contact.user_id
         for contact in page.contacts.values()
-        if (follower is None or contact.follows == (str(follower).lower() == "true"))
+        if (contact.follows or contact.last_interaction_ms)
+        and (follower is None or contact.follows == (str(follower).lower() == "true"))
         and (not since or since <= contact.last_interaction_ms < until)
         and not data.get("tag_name")
     ]

@@ -7,8 +7,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import aiohttp
@@ -43,6 +42,7 @@ class Attempt:
     status: int
     attempts: int
     ack_ms: float
+    retry_in_seconds: float | None = None
 
     def public(self) -> dict[str, Any]:
         """The shape in answers of the control API."""
@@ -51,6 +51,7 @@ class Attempt:
             "status": self.status or None,
             "attempts": self.attempts,
             "ack_ms": self.ack_ms,
+            "retry_in_seconds": self.retry_in_seconds,
         }
 
 
@@ -67,7 +68,6 @@ class Delivery:
     body: bytes
     headers: dict[str, str]
     attempts: int = 0
-    repeats: bool = True
     first: asyncio.Future[Attempt] | None = None
     on_attempt: Callable[[Attempt], None] | None = None
     held: bool = False
@@ -247,11 +247,13 @@ class WebhookSender:
             attempt = Attempt("silenced", 0, delivery.attempts, 0.0)
         else:
             attempt = await self._attempt(delivery)
+        if attempt.outcome in _FAILURES:
+            attempt = self._climb(delivery, attempt)
         self._record(delivery, attempt)
         if attempt.outcome in _FAILURES:
-            self._climb(delivery, attempt)
-        elif "webhook_duplicate" in moods:
-            self._retry(delivery)
+            return
+        if "webhook_duplicate" in moods:
+            self.enqueue(delivery)
 
     def _hold_back(self, lane: _Lane, delivery: Delivery, seconds: float) -> None:
         """Let the person's next event overtake this one; without a next one it goes out after a while."""
@@ -316,22 +318,20 @@ class WebhookSender:
         if delivery.on_attempt is not None:
             delivery.on_attempt(attempt)
 
-    def _climb(self, delivery: Delivery, attempt: Attempt) -> None:
-        if not delivery.repeats or (self._retry_on == "connection_failure" and attempt.outcome == "refused"):
-            return
+    def _climb(self, delivery: Delivery, attempt: Attempt) -> Attempt:
+        """Plan the next attempt of a failed one, or give up; the answer says how long the wait will be."""
+        if self._retry_on == "connection_failure" and attempt.outcome == "refused":
+            return attempt
         if delivery.attempts > len(RETRY_WAITS_SECONDS):
             delivery.app.subscribed = False
-            return
+            return attempt
         wait = RETRY_WAITS_SECONDS[delivery.attempts - 1] * self.time_scale
         key = id(delivery)
-        timer = asyncio.get_running_loop().call_later(wait, self._fire, key)
-        self._retries[key] = (timer, delivery)
+        self._retries[key] = (asyncio.get_running_loop().call_later(wait, self._fire, key), delivery)
+        return replace(attempt, retry_in_seconds=wait)
 
     def _fire(self, key: int) -> None:
-        with suppress(KeyError):
-            self._retry(self._retries.pop(key)[1])
-
-    def _retry(self, delivery: Delivery) -> None:
+        _, delivery = self._retries.pop(key)
         self.enqueue(delivery)
 
     async def check(self, app: App) -> Attempt:
@@ -347,7 +347,6 @@ class WebhookSender:
         }
         delivery = self.prepare(app, event, oa_id="4999999999999999999", user_id="2000000000000000000")
         delivery.attempts = 1
-        delivery.repeats = False
         was_subscribed, app.subscribed = app.subscribed, True
         attempt = await self._attempt(delivery)
         app.subscribed = was_subscribed

@@ -146,6 +146,10 @@ class World:
             person.phone = phone
         return person
 
+    def known(self, page: Page, citizen: str) -> Contact | None:
+        """This person on this page, if the page has met them."""
+        return page.contacts.get(ids.user_id(self.seed, page.oa_id, citizen))
+
     def contact(self, page: Page, citizen: str) -> Contact:
         """This person on this page; a first meeting makes them known, without opening any window."""
         user_id = ids.user_id(self.seed, page.oa_id, citizen)

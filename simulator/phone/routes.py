@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 from fastapi import APIRouter, FastAPI, HTTPException, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -16,6 +18,7 @@ from fastapi.templating import Jinja2Templates
 from simulator.control import page_of, simulator_of
 from simulator.core import Simulator
 from simulator.uploads import CONTENT_TYPES, PHONE_MEDIA_MAX_BYTES, sniff_extension
+from simulator.world import Contact, Page
 
 _HERE = Path(__file__).parent
 _HEARTBEAT_SECONDS = 15.0
@@ -49,20 +52,35 @@ def install(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
 
 
+@cache
+def _offers() -> dict[str, Any]:
+    """Suggestions, emergency numbers and places of the page."""
+    return dict(yaml.safe_load((_HERE.parent / "data" / "phone.yaml").read_text(encoding="utf-8")))
+
+
 @router.get("/")
 async def phone(request: Request) -> HTMLResponse:
     """The phone page."""
-    return templates.TemplateResponse(request, "phone.html.j2", headers=PAGE_HEADERS)
+    return templates.TemplateResponse(request, "phone.html.j2", {"phone": _offers()}, headers=PAGE_HEADERS)
 
 
 @router.get("/phone/pages")
-async def list_pages(request: Request) -> list[dict[str, Any]]:
-    """The pages a person can write to."""
+async def list_pages(request: Request, citizen: str = "") -> list[dict[str, Any]]:
+    """The pages a person can write to, with what was said last."""
     simulator = simulator_of(request)
-    return [
-        {"page": page.config.page, "oa_id": page.oa_id, "name": page.config.name or page.config.page}
-        for page in simulator.world.pages.values()
-    ]
+    return [_row(page, simulator.world.known(page, citizen)) for page in simulator.world.pages.values()]
+
+
+def _row(page: Page, contact: Contact | None) -> dict[str, Any]:
+    items = [item for item in contact.conversation.items if not item.hidden] if contact else []
+    return {
+        "page": page.config.page,
+        "oa_id": page.oa_id,
+        "name": page.config.name or page.config.page,
+        "follows": bool(contact and contact.follows),
+        "last": items[-1].public() if items else None,
+        "unread": sum(item.direction == "out" and item.state != "seen" for item in items),
+    }
 
 
 @router.post("/phone/media")
@@ -88,12 +106,11 @@ async def media(name: str, request: Request) -> Response:
     return FileResponse(path, media_type=CONTENT_TYPES[path.suffix[1:]], headers=MEDIA_HEADERS)
 
 
-@router.get("/phone/stream/{page_name}/{citizen}")
-async def stream(page_name: str, citizen: str, request: Request) -> StreamingResponse:
+@router.get("/phone/stream")
+async def stream(request: Request, page: str, citizen: str) -> StreamingResponse:
     """Server-sent events of one conversation: a snapshot first, then every new or changed message."""
     simulator = simulator_of(request)
-    page = page_of(simulator, page_name)
-    contact = simulator.world.contact(page, citizen)
+    contact = simulator.world.contact(page_of(simulator, page), citizen)
     conversation = contact.conversation
 
     async def feed() -> AsyncIterator[bytes]:
@@ -119,20 +136,22 @@ async def stream(page_name: str, citizen: str, request: Request) -> StreamingRes
 async def _until_closing(simulator: Simulator, changes: asyncio.Queue[Any]) -> AsyncIterator[Any]:
     """Items of a queue, None as a heartbeat when it is quiet; ends when the process is asked to stop."""
     closing = asyncio.create_task(simulator.closing.wait())
+    getting = asyncio.create_task(changes.get())
     try:
-        while not closing.done():
-            getting = asyncio.create_task(changes.get())
+        while True:
             done, _ = await asyncio.wait(
                 {getting, closing}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
+            if closing in done:
+                return
             if getting in done:
                 yield getting.result()
+                getting = asyncio.create_task(changes.get())
             else:
-                getting.cancel()
-                if not done:
-                    yield None
+                yield None
     finally:
         closing.cancel()
+        getting.cancel()
 
 
 @router.get("/v4/oa/permission")
