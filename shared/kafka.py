@@ -95,7 +95,6 @@ def cloud_event_headers(event: Event, *, source: str) -> dict[str, str]:
         "ce_source": source,
         "ce_type": event.ce_type,
         "ce_time": event.occurred_at.isoformat(),
-        "ce_datacontenttype": CONTENT_TYPE,
         "ce_correlationid": event.correlation_id,
         "content-type": CONTENT_TYPE,
     }

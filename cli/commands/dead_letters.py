@@ -108,7 +108,7 @@ async def _show(terminal: Terminal, letter_id: str) -> None:
             {
                 **_summary(letter),
                 "key": None if key is None else key.decode("utf-8", "replace"),
-                "headers": [[name, content.decode("utf-8", "replace")] for name, content in headers],
+                "headers": [[name, _as_text(content)] for name, content in headers],
                 "value": value.decode("utf-8", "replace"),
             }
         )
@@ -122,8 +122,12 @@ async def _show(terminal: Terminal, letter_id: str) -> None:
         terminal.say(f"replayed {when(letter['replayed_at'])}")
     terminal.say(f"key      {escape(repr(key))}")
     for name, content in headers:
-        terminal.say(f"header   {escape(name)}: {escape(content.decode('utf-8', 'backslashreplace'))}")
+        terminal.say(f"header   {escape(name)}: {escape(_as_text(content))}")
     terminal.say(escape(_pretty(value)))
+
+
+def _as_text(content: bytes | None) -> str:
+    return "(null)" if content is None else content.decode("utf-8", "backslashreplace")
 
 
 def _pretty(value: bytes) -> str:
