@@ -277,7 +277,15 @@ class Hub:
             return
         where = f"{server.title} answers on {HOST}:{server.port}" if server else "MongoDB answers"
         with self.terminal.step("waiting for the database", where):
-            self._until(lambda: mongo.answers(uri), what="The database", programs=["mongo"] if server else [])
+            self._until(
+                lambda: self._database_problem(uri, server), what="The database", programs=["mongo"] * bool(server)
+            )
+
+    @staticmethod
+    def _database_problem(uri: str, server: mongo.MongoServer | None) -> str | None:
+        if server and not ports.is_open(f"{HOST}:{server.port}"):
+            return "nothing listens there yet"  # asked first: the driver would wait half a second to find out
+        return mongo.answers(uri)
 
     # -- the hub itself -------------------------------------------------------------------------------------------
 
@@ -305,7 +313,7 @@ class Hub:
     def _plan_simulator(self) -> Program:
         port = self._port("simulator")
         zalo_config = self.home / "zalo.yaml"
-        zalo.write_demo_config(zalo_config, f"http://{HOST}:{port}")
+        zalo.write_demo_config(zalo_config, f"http://{HOST}:{port}", self.settings.data_dir)
         return Program(
             name="simulator",
             command=(

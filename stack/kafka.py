@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import os
-import socket
 import subprocess
 import uuid
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from stack.errors import StackError
-from stack.ports import HOST
+from stack.ports import HOST, is_open
 from stack.supervision import Program
 
 LOGGING_CONFIGURATION = Path(__file__).with_name("kafka-log4j2.xml")
@@ -201,7 +200,7 @@ def cluster_answers(nodes: Sequence[KafkaNode]) -> str | None:
 
 def answers(servers: str, *, brokers: int) -> str | None:
     """Ask a Kafka for its metadata once; None when so many brokers are there, else what was wrong."""
-    if not any(_port_open(address) for address in servers.split(",")):
+    if not any(is_open(address) for address in servers.split(",")):
         return "nothing listens there yet"  # asked first, because aiokafka logs an error for every refused connection
 
     async def ask() -> int:
@@ -223,15 +222,6 @@ def answers(servers: str, *, brokers: int) -> str | None:
         except (KafkaError, OSError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
     return None if found >= brokers else f"{found} of {brokers} brokers are there"
-
-
-def _port_open(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=2):
-            return True
-    except OSError:
-        return False
 
 
 def _java(java: Path, jars: Path) -> tuple[str, ...]:

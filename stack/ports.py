@@ -26,6 +26,16 @@ def is_free(port: int) -> bool:
         return True
 
 
+def is_open(address: str) -> bool:
+    """Whether somebody accepts connections at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
 def holder(port: int) -> psutil.Process | None:
     """The process that listens on the port, or None when the system does not tell."""
     try:

@@ -35,6 +35,7 @@ class StackSettings(BaseSettings):
     mongo_database: str = Field(default="binhyen", min_length=1)
     simulator: bool = Field(default=True, description="off: talk to the Zalo that ZALO_CONFIG_FILE or ZALO_* name")
     zalo_config_file: Path | None = None
+    data_dir: Path = Field(default=ROOT / "data", description="the directory names the demonstration's pages")
     kafka_port: int | None = Field(default=None, ge=1, le=65535)
     mongo_port: int | None = Field(default=None, ge=1, le=65535)
     simulator_port: int | None = Field(default=None, ge=1, le=65535)
@@ -48,7 +49,7 @@ class StackSettings(BaseSettings):
     def _number(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdigit() else value
 
-    @field_validator("hub_home", "hub_cache_dir")
+    @field_validator("hub_home", "hub_cache_dir", "data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return (ROOT / value.expanduser()).resolve()

@@ -2,63 +2,71 @@
 
 import secrets
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from shared.directory import load_directory
 from shared.errors import ConfigurationError
 from shared.zalo_config import load_zalo_config
 from stack.errors import StackError
 from stack.supervision import write_private
 
+TIME_ZONE = timezone(timedelta(hours=7))
 DEMO_APP_ID = "1000000000000000001"
-
-DEMO_PAGES = {
-    "an-phu-dong": "Công an phường An Phú Đông",
-    "thanh-loc": "Công an phường Thạnh Lộc",
-    "thoi-an": "Công an phường Thới An",
-    "thanh-xuan": "Công an phường Thạnh Xuân",
-    "tan-thoi-hiep": "Công an phường Tân Thới Hiệp",
-    "hiep-thanh": "Công an phường Hiệp Thành",
-    "trung-my-tay": "Công an phường Trung Mỹ Tây",
-    "tan-chanh-hiep": "Công an phường Tân Chánh Hiệp",
-    "dong-hung-thuan": "Công an phường Đông Hưng Thuận",
-    "tan-hung-thuan": "Công an phường Tân Hưng Thuận",
-    "tan-thoi-nhat": "Công an phường Tân Thới Nhất",
-    "doi-qlhc": "Đội Cảnh sát quản lý hành chính về trật tự xã hội",
-    "doi-csgt": "Đội Cảnh sát giao thông - trật tự",
-    "doi-pccc": "Đội Cảnh sát phòng cháy, chữa cháy và cứu nạn, cứu hộ",
-    "district": "Công an Quận 12",
-}
-"""The demonstration's pages as citizens see them; a page is called like the unit that owns it at first."""
+FIRST_OA_ID = 4_000_000_000_000_000_001
+"""Invented, with the 19 digits of real ones."""
 
 
-def write_demo_config(file: Path, simulator_url: str) -> None:
-    """Write the configuration that hub and simulator share; secrets are kept, addresses follow the run."""
-    if file.exists():
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    else:
-        config = {
-            "apps": [
-                {
-                    "app_id": DEMO_APP_ID,
-                    "app_secret": secrets.token_urlsafe(24),
-                    "oa_secret_keys": [secrets.token_urlsafe(24)],
-                }
-            ],
-            "pages": [
-                {
-                    "page": page,
-                    "oa_id": str(4_000_000_000_000_000_000 + number),
-                    "app_id": DEMO_APP_ID,
-                    "name": name,
-                    "refresh_token": secrets.token_urlsafe(48),
-                }
-                for number, (page, name) in enumerate(DEMO_PAGES.items(), start=1)
-            ],
-        }
-    config |= {"oa_api_url": simulator_url, "oauth_url": simulator_url, "upload_url": simulator_url}
+def write_demo_config(file: Path, simulator_url: str, data_dir: Path) -> None:
+    """Write the configuration that hub and simulator share.
+
+    Addresses follow the run and pages follow the directory of units as of today; secrets and ids are made once and
+    kept, so that the simulator and the hub's stored tokens still fit together after a restart.
+    """
+    config: dict[str, Any] = (
+        yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {"apps": [_new_app()], "pages": []}
+    )
+    known: dict[str, dict[str, str]] = {page["page"]: page for page in config["pages"]}
+    highest = max((int(page["oa_id"]) for page in known.values()), default=FIRST_OA_ID - 1)
+    pages = []
+    for slug, name in _pages_of_today(data_dir).items():
+        if slug not in known:
+            highest += 1
+        pages.append((known.get(slug) or _new_page(slug, highest)) | {"name": name})
+    config |= {"oa_api_url": simulator_url, "oauth_url": simulator_url, "upload_url": simulator_url, "pages": pages}
     write_private(file, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+
+
+def _pages_of_today(data_dir: Path) -> dict[str, str]:
+    """Every page with the name citizens see: that of the unit which owns it."""
+    try:
+        view = load_directory(data_dir).as_of(datetime.now(TIME_ZONE).date())
+    except ConfigurationError as error:
+        raise StackError(
+            "directory_invalid", f"The directory of units cannot be used: {error}.", "Correct it, or DATA_DIR."
+        ) from error
+    return {page: view.units[unit].name for page, unit in view.unit_by_page.items() if unit in view.units}
+
+
+def _new_app() -> dict[str, str | list[str]]:
+    return {
+        "app_id": DEMO_APP_ID,
+        "app_secret": secrets.token_urlsafe(24),
+        "oa_secret_keys": [secrets.token_urlsafe(24)],
+    }
+
+
+def _new_page(slug: str, oa_id: int) -> dict[str, str]:
+    return {
+        "page": slug,
+        "oa_id": str(oa_id),
+        "app_id": DEMO_APP_ID,
+        "name": "",
+        "refresh_token": secrets.token_urlsafe(48),
+    }
 
 
 def check_own_config(file: Path | None, environment: Mapping[str, str]) -> None:

@@ -39,9 +39,10 @@ KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 class RunningHub:
     """A hub (or only some servers) under its own supervisor. Methods block: in async tests use asyncio.to_thread."""
 
-    def __init__(self, hub: Hub, state: HubState) -> None:
+    def __init__(self, hub: Hub, only: Collection[ServerName] | None) -> None:
         self._hub = hub
-        self.state = state
+        self._only = only
+        self.state = hub.up(only=only)
         self.home = hub.home
 
     @property
@@ -73,6 +74,11 @@ class RunningHub:
     def wait_ready(self, *programs: str) -> None:
         """Wait until these programs (all, when none is named) do their work; fails with the end of the log."""
         self._hub.wait_ready(programs or None)
+
+    def start_again(self) -> HubState:
+        """What a second `make up` does."""
+        self.state = self._hub.up(only=self._only)
+        return self.state
 
     def scale(self, **instances: int) -> HubState:
         """Run so many instances of each named service: `hub.scale(notifier=2)`."""
@@ -111,7 +117,7 @@ def running_hub(
         | chosen,
     )
     try:
-        yield RunningHub(hub, hub.up(only=only))
+        yield RunningHub(hub, only)
     except BaseException:
         keep_logs(home)
         raise

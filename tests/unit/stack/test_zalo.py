@@ -1,3 +1,4 @@
+import shutil
 import stat
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import yaml
 from shared.zalo_config import load_zalo_config
 from stack import zalo
 from stack.errors import StackError
+from stack.settings import ROOT
+
+DATA = ROOT / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +21,7 @@ def no_zalo_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_demonstration_has_fifteen_pages_that_the_services_accept(tmp_path: Path) -> None:
     file = tmp_path / "zalo.yaml"
-    zalo.write_demo_config(file, "http://127.0.0.1:20001")
+    zalo.write_demo_config(file, "http://127.0.0.1:20001", DATA)
     config = load_zalo_config(file)
     assert len(config.pages) == 15
     assert config.oa_api_url == config.oauth_url == config.upload_url == "http://127.0.0.1:20001"
@@ -26,13 +30,13 @@ def test_the_demonstration_has_fifteen_pages_that_the_services_accept(tmp_path: 
 
 
 def test_the_configuration_is_for_its_owner_only(tmp_path: Path) -> None:
-    zalo.write_demo_config(tmp_path / "zalo.yaml", "http://127.0.0.1:20001")
+    zalo.write_demo_config(tmp_path / "zalo.yaml", "http://127.0.0.1:20001", DATA)
     assert stat.S_IMODE((tmp_path / "zalo.yaml").stat().st_mode) == 0o600
 
 
 def test_two_hubs_have_different_secrets(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        zalo.write_demo_config(tmp_path / name, "http://127.0.0.1:20001")
+        zalo.write_demo_config(tmp_path / name, "http://127.0.0.1:20001", DATA)
     first, second = (yaml.safe_load((tmp_path / name).read_text(encoding="utf-8")) for name in ("a", "b"))
     assert first["apps"][0]["app_secret"] != second["apps"][0]["app_secret"]
     assert first["apps"][0]["oa_secret_keys"] != second["apps"][0]["oa_secret_keys"]
@@ -42,12 +46,27 @@ def test_two_hubs_have_different_secrets(tmp_path: Path) -> None:
 
 def test_another_port_changes_the_addresses_and_keeps_the_secrets(tmp_path: Path) -> None:
     file = tmp_path / "zalo.yaml"
-    zalo.write_demo_config(file, "http://127.0.0.1:20001")
+    zalo.write_demo_config(file, "http://127.0.0.1:20001", DATA)
     before = yaml.safe_load(file.read_text(encoding="utf-8"))
-    zalo.write_demo_config(file, "http://127.0.0.1:20002")
+    zalo.write_demo_config(file, "http://127.0.0.1:20002", DATA)
     after = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert after["oa_api_url"] == "http://127.0.0.1:20002"
     assert (before["apps"], before["pages"]) == (after["apps"], after["pages"])
+
+
+def test_a_page_that_the_directory_gains_is_added_and_the_others_keep_their_ids(tmp_path: Path) -> None:
+    file, data = tmp_path / "zalo.yaml", tmp_path / "data"
+    zalo.write_demo_config(file, "http://127.0.0.1:20001", DATA)
+    before = {page["page"]: page for page in yaml.safe_load(file.read_text(encoding="utf-8"))["pages"]}
+    shutil.copytree(DATA / "directory", data / "directory")
+    with (data / "directory" / "pages.yaml").open("a", encoding="utf-8") as pages:
+        pages.write("  - {page: hotline, unit: district}\n")
+    zalo.write_demo_config(file, "http://127.0.0.1:20001", data)
+    after = {page["page"]: page for page in yaml.safe_load(file.read_text(encoding="utf-8"))["pages"]}
+    hotline = after.pop("hotline")
+    assert after == before
+    assert hotline["oa_id"] not in {page["oa_id"] for page in before.values()}
+    assert hotline["name"] == before["district"]["name"]
 
 
 def test_without_the_simulator_what_is_missing_is_named() -> None:
@@ -67,5 +86,5 @@ def test_without_the_simulator_a_file_that_is_not_there_is_named(tmp_path: Path)
 
 
 def test_without_the_simulator_a_good_file_is_enough(tmp_path: Path) -> None:
-    zalo.write_demo_config(tmp_path / "zalo.yaml", "https://zalo.example")
+    zalo.write_demo_config(tmp_path / "zalo.yaml", "https://zalo.example", DATA)
     zalo.check_own_config(tmp_path / "zalo.yaml", {})
