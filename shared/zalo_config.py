@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from shared.errors import ConfigurationError
 from shared.events import ProviderId, Slug
@@ -23,8 +23,9 @@ def _with_secrets_from_files(values: Any) -> Any:
         if name.endswith("_file"):
             try:
                 content = Path(str(value)).read_text("utf-8")
-            except OSError as error:
-                raise ConfigurationError(f"{name}: cannot read {value} ({error.strerror})") from error
+            except (OSError, UnicodeDecodeError) as error:
+                what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise ConfigurationError(f"{name}: cannot read {value} ({what})") from error
             lines = [line.strip() for line in content.splitlines() if line.strip()]
             read[name.removesuffix("_file")] = lines if name == "oa_secret_keys_file" else "".join(lines)
         else:
@@ -131,16 +132,7 @@ def load_zalo_config(file: Path | None) -> ZaloConfig:
     Raises:
         ConfigurationError: missing or wrong; the text names the setting and never shows a secret.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            loaded = yaml.safe_load(file.read_text("utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigurationError(f"ZALO_CONFIG_FILE={file} cannot be read: {error}") from error
-        if not isinstance(loaded, dict):
-            raise ConfigurationError(f"ZALO_CONFIG_FILE={file}: expected a mapping with apps and pages")
-        values = loaded
-
+    values = {} if file is None else _read_yaml(file)
     try:
         return ZaloConfig(**values)
     except ValidationError as error:
@@ -148,4 +140,21 @@ def load_zalo_config(file: Path | None) -> ZaloConfig:
         raise ConfigurationError(
             f"Zalo configuration: {problems}. "
             "Set ZALO_CONFIG_FILE (see config/zalo.example.yaml) or ZALO_APPS and ZALO_PAGES."
-        ) from error
+        ) from None  # the cause holds what was given, secrets included
+    except SettingsError as error:
+        raise ConfigurationError(f"Zalo configuration: {error}: ZALO_APPS and ZALO_PAGES are JSON lists.") from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(file.read_text("utf-8"))
+    except yaml.MarkedYAMLError as error:
+        # Not the library's own text: it quotes the line, and the line may be a secret.
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigurationError(f"ZALO_CONFIG_FILE={file}, line {line}: not YAML") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not YAML in UTF-8"
+        raise ConfigurationError(f"ZALO_CONFIG_FILE={file} cannot be read: {what}") from None
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise ConfigurationError(f"ZALO_CONFIG_FILE={file}: expected a mapping with apps and pages")
+    return loaded
