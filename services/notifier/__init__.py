@@ -1,0 +1,1 @@
+"""The notifier: the only service that talks to Zalo's send API."""

@@ -1,0 +1,101 @@
+"""Contacts in MongoDB: one citizen on one page. Every write is the newest of moments, so that order does not matter."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from services.notifier.domain.contacts import ContactFacts
+from services.notifier.domain.reply import Contact
+from shared.ids import deterministic_id
+from shared.mongo import Store, UpdateOne, bulk_update, patiently, store_errors
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TAG_KEY_LENGTH = 16
+
+
+class ContactStore:
+    """The `contacts` collection."""
+
+    def __init__(self, store: Store) -> None:
+        self._contacts = store["contacts"]
+
+    async def learn(self, facts: Sequence[ContactFacts]) -> None:
+        """Add facts; one entry for each citizen. Facts may repeat and come in any order.
+
+        Raises:
+            StoreUnavailable: some may be learnt; repeat the call.
+        """
+        updates = [UpdateOne({"_id": fact.citizen_key}, _learning(fact), upsert=True) for fact in facts]
+        refused = await patiently(lambda: bulk_update(self._contacts, updates))
+        if refused:  # two replicas made the same new contact at once: it is there now, so the update finds it
+            await patiently(lambda: bulk_update(self._contacts, [updates[index] for index in refused]))
+
+    async def of(self, citizen_keys: Iterable[str]) -> dict[str, Contact]:
+        """What sending needs to know of these citizens; the unknown ones are missing."""
+        with store_errors():
+            cursor = self._contacts.find(
+                {"_id": {"$in": list(citizen_keys)}}, {"last_interaction_at": 1, "withdrawn_at": 1}
+            )
+            documents = await cursor.to_list(None)
+        return {
+            document["_id"]: Contact(document.get("last_interaction_at"), document.get("withdrawn_at"))
+            for document in documents
+        }
+
+
+def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
+    """One update as stages: moments first, then what follows from them.
+
+    Texts of people are wrapped in `$literal`: one that begins with `$` would otherwise be read as a field's name.
+    """
+    moments = {
+        "last_interaction_at": fact.interaction_at,
+        "followed_at": fact.followed_at,
+        "unfollowed_at": fact.unfollowed_at,
+        "withdrawn_at": fact.withdrawn_at,
+    }
+    first: dict[str, Any] = {
+        "oa_id": {"$literal": fact.oa_id},
+        "user_id": {"$literal": fact.user_id},
+        "page": {"$literal": fact.page},
+        **{name: {"$max": [f"${name}", at]} for name, at in moments.items() if at is not None},
+    }
+    withdrawn = {"$ifNull": ["$withdrawn_at", EPOCH]}
+    # What a person told us is erased by a withdrawal, and older facts that come late do not bring it back.
+    second: dict[str, Any] = {
+        "is_follower": {"$gt": [{"$ifNull": ["$followed_at", EPOCH]}, {"$ifNull": ["$unfollowed_at", EPOCH]}]},
+    }
+    if fact.user_id_by_app is not None:
+        second["user_id_by_app"] = {
+            "$cond": [{"$gt": [fact.seen_at, withdrawn]}, {"$literal": fact.user_id_by_app}, "$user_id_by_app"]
+        }
+    if fact.profile is not None:
+        is_newer: dict[str, Any] = {
+            "$and": [
+                {"$gt": [fact.profile.at, withdrawn]},
+                {"$gte": [fact.profile.at, {"$ifNull": ["$profile_at", EPOCH]}]},
+            ]
+        }
+        # The values are kept as one literal: a later profile replaces an earlier one whole.
+        second["profile"] = {"$cond": [is_newer, {"$literal": fact.profile.details}, "$profile"]}
+        second["profile_at"] = {"$cond": [is_newer, fact.profile.at, "$profile_at"]}
+    for name, tag in fact.tags.items():
+        key = f"tags.{deterministic_id(name)[:_TAG_KEY_LENGTH]}"  # a name may hold dots and dollars
+        is_newer_tag = {"$gte": [tag.at, {"$ifNull": [f"${key}.changed_at", EPOCH]}]}
+        second[key] = {
+            "$cond": [is_newer_tag, {"name": {"$literal": name}, "is_set": tag.is_set, "changed_at": tag.at}, f"${key}"]
+        }
+    stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}]
+    if fact.withdrawn_at is not None:
+        stages.append({"$set": {name: _unless_withdrawn(name, since) for name, since in _ERASED.items()}})
+    return stages
+
+
+# What a withdrawal erases, with the moment that says how old it is; ids of the person count as old as the withdrawal.
+_ERASED = {"user_id_by_app": None, "profile": "profile_at", "profile_at": "profile_at", "tags": None}
+
+
+def _unless_withdrawn(name: str, since: str | None) -> Any:
+    if since is None:
+        return "$$REMOVE"
+    return {"$cond": [{"$gt": [{"$ifNull": [f"${since}", EPOCH]}, "$withdrawn_at"]}, f"${name}", "$$REMOVE"]}

@@ -1,0 +1,107 @@
+"""Reads the delivery rules from `data/delivery/*.yaml`."""
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.notifier.domain.outcomes import ErrorClass, ErrorRule
+from services.notifier.domain.rules import CodeRules, DeliveryRules, ErrorTable, RetrySchedule, WindowRule
+from shared.errors import ConfigurationError
+from shared.events import ReasonCode
+
+M = TypeVar("M", bound=BaseModel)
+NEEDED_SCHEDULES = frozenset({"not_sent", "no_token"})
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Rule(_Row):
+    error_class: ErrorClass = Field(alias="class")
+    reason: ReasonCode
+    retry: str | None = None
+
+    def rule(self) -> ErrorRule:
+        return ErrorRule(self.error_class, self.reason, self.retry)
+
+
+class _CodeRow(_Rule):
+    text: dict[str, _Rule] = Field(default_factory=dict)
+
+
+class _ErrorsFile(_Row):
+    codes: dict[int, _CodeRow]
+    http_statuses: dict[int, _Rule]
+
+
+class _ScheduleRow(_Row):
+    waits_seconds: tuple[float, ...] = ()
+    give_up_after_seconds: float | None = None
+    until_local_hour: int | None = Field(default=None, ge=0, le=23)
+
+
+class _RetriesFile(_Row):
+    schedules: dict[str, _ScheduleRow]
+    uncertain_checks_seconds: tuple[float, ...] = Field(min_length=1)
+
+
+class _WindowRow(_Row):
+    valid_from: date
+    free_hours: float
+    allowed_hours: float
+    source: str
+
+
+class _WindowsFile(_Row):
+    consultation: tuple[_WindowRow, ...] = Field(min_length=1)
+
+
+def load_delivery_rules(data_dir: Path) -> DeliveryRules:
+    """Read and check all rules.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong; the text says where.
+    """
+    folder = data_dir / "delivery"
+    errors = _read(folder / "zalo_errors.yaml", _ErrorsFile)
+    retries = _read(folder / "retries.yaml", _RetriesFile)
+    windows = _read(folder / "windows.yaml", _WindowsFile)
+    table = ErrorTable(
+        codes={
+            code: CodeRules(row.rule(), {word: rule.rule() for word, rule in row.text.items()})
+            for code, row in errors.codes.items()
+        },
+        http_statuses={status: row.rule() for status, row in errors.http_statuses.items()},
+    )
+    used = {rule.schedule for rules in table.codes.values() for rule in (rules.usual, *rules.by_text.values())}
+    used |= {rule.schedule for rule in table.http_statuses.values()}
+    if missing := sorted({name for name in used | NEEDED_SCHEDULES if name is not None} - set(retries.schedules)):
+        raise ConfigurationError(f"{folder}/retries.yaml lacks the schedules {', '.join(missing)}")
+    return DeliveryRules(
+        errors=table,
+        schedules={
+            name: RetrySchedule(
+                row.waits_seconds,
+                None if row.give_up_after_seconds is None else timedelta(seconds=row.give_up_after_seconds),
+                row.until_local_hour,
+            )
+            for name, row in retries.schedules.items()
+        },
+        uncertain_checks=tuple(timedelta(seconds=wait) for wait in retries.uncertain_checks_seconds),
+        windows=tuple(
+            WindowRule(row.valid_from, timedelta(hours=row.free_hours), timedelta(hours=row.allowed_hours))
+            for row in sorted(windows.consultation, key=lambda row: row.valid_from)
+        ),
+    )
+
+
+def _read(file: Path, model: type[M]) -> M:
+    try:
+        content: Any = yaml.safe_load(file.read_text("utf-8"))
+        return model.model_validate(content)
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error

@@ -1,0 +1,462 @@
+"""The send ledger in MongoDB, which is also the queue.
+
+A reply is one document under its event id. A claim moves it to `sending` with an owner, an attempt number and a lease
+by the database's clock, *before* the call to Zalo; everything after is fenced with owner and attempt, so a late or
+dead sender overwrites nothing. A claim that was not recorded in time is `uncertain` and never claimed again.
+
+Source: ADR on the send ledger.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from services.notifier.domain.gate import Unfinished
+from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
+from services.notifier.domain.reply import (
+    EMERGENCY,
+    ORDINARY,
+    PRIORITIES,
+    UNFINISHED,
+    Candidate,
+    Reply,
+    composed,
+)
+from services.notifier.domain.settlement import OpenSend, Proof
+from shared.crash import crash_point
+from shared.events import ReplyContent, ReplyRequested
+from shared.ids import text_digest
+from shared.mongo import Document, DuplicateKeyError, Store, UpdateOne, bulk_update, insert_new, patiently, store_errors
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+COUNT_LIMIT = 10_000
+COUNTED_STATES = ("queued", "sending", "uncertain")
+_CANDIDATE_FIELDS = {"citizen_key": 1, "oa_id": 1, "app_id": 1, "priority": 1}
+_GATE_FIELDS = {"citizen_key": 1, "order": 1, "state": 1, "due_at": 1, "priority": 1, "uncertain_at": 1}
+_SERVER_NOW = "$$NOW"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one attempt came to."""
+
+    reply: Reply
+    step: Step
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """A reply to be inserted; without an app its page is not ours, and it fails at once."""
+
+    event: ReplyRequested
+    app_id: str | None
+    order: int
+    traceparent: str | None
+
+
+def _new_document(row: LedgerRow, now: datetime) -> Document:
+    event = row.event
+    content = composed(event.content)
+    fate: Document = {"state": "queued"}
+    if row.app_id is None:
+        fate = {"state": "failed", "reason": "page.unknown", "finished_at": now}
+    return {
+        "_id": event.event_id,
+        **fate,
+        "priority": EMERGENCY if event.is_emergency else ORDINARY,
+        "due_at": min(now, event.occurred_at),
+        "order": row.order,
+        "attempt": 0,
+        "failures": 0,
+        "citizen_key": event.citizen_key,
+        "page": event.page,
+        "oa_id": event.oa_id,
+        "app_id": row.app_id,
+        "user_id": event.user_id,
+        "content": content.model_dump(mode="json", exclude_defaults=True),
+        "text_sha256": text_digest(content.text),
+        "conversation_id": event.conversation_id,
+        "answers_event_id": event.answers_event_id,
+        "case_code": event.case_code,
+        "origin": event.origin,
+        "template": event.template,
+        "correlation_id": event.correlation_id,
+        "traceparent": row.traceparent,
+        "interaction_at": event.interaction_at,
+        "requested_at": event.occurred_at,
+        "queued_at": now,
+        "attempts": [],
+    }
+
+
+def _reply(document: Document) -> Reply:
+    return Reply(
+        id=document["_id"],
+        citizen_key=document["citizen_key"],
+        page=document["page"],
+        oa_id=document["oa_id"],
+        app_id=document["app_id"],
+        user_id=document["user_id"],
+        content=ReplyContent.model_validate(document["content"]),
+        conversation_id=document["conversation_id"],
+        correlation_id=document["correlation_id"],
+        traceparent=document["traceparent"],
+        case_code=document["case_code"],
+        is_emergency=document["priority"] == EMERGENCY,
+        interaction_at=document["interaction_at"],
+        requested_at=document["requested_at"],
+        attempt=document["attempt"],
+        failures=document["failures"],
+        owner=document["owner"],
+    )
+
+
+class ReplyLedger:
+    """The `reply_ledger` collection.
+
+    Args:
+        store: the database.
+        lease: how long a claim may stay unrecorded.
+    """
+
+    def __init__(self, store: Store, *, lease: timedelta) -> None:
+        self._store = store
+        self._rows = store["reply_ledger"]
+        self._lease_ms = int(lease.total_seconds() * 1000)
+
+    # Queueing
+
+    async def add(self, rows: Sequence[LedgerRow], *, now: datetime) -> list[Candidate]:
+        """Queue replies; those that are there already are left as they are.
+
+        A citizen's replies go in one after another: a crash half way must not leave a later one without its
+        earlier one, which would let it overtake.
+
+        Returns:
+            The new ones, to be sent without a search.
+
+        Raises:
+            StoreUnavailable: some may be in; repeat the call.
+        """
+        waves: list[list[LedgerRow]] = []
+        place: dict[str, int] = defaultdict(int)
+        for row in sorted(rows, key=lambda row: row.order):
+            wave = place[row.event.citizen_key]
+            place[row.event.citizen_key] += 1
+            if wave == len(waves):
+                waves.append([])
+            waves[wave].append(row)
+        new: list[Candidate] = []
+        for wave_rows in waves:
+            documents = {row.event.event_id: _new_document(row, now) for row in wave_rows}
+            inserted = await patiently(partial(insert_new, self._rows, list(documents.values())))
+            new += [
+                _candidate(document)
+                for document in documents.values()
+                if document["_id"] in inserted and document["state"] == "queued"
+            ]
+            crash_point("notifier.after_insert")
+        return new
+
+    async def due(self, priority: int, *, now: datetime, limit: int) -> list[Candidate]:
+        """Replies whose time has come, the longest due first."""
+        with store_errors():
+            cursor = self._rows.find(
+                {"state": "queued", "priority": priority, "due_at": {"$gt": EPOCH, "$lte": now}}, _CANDIDATE_FIELDS
+            )
+            documents = await cursor.sort([("due_at", 1)]).limit(limit).to_list(limit)
+        return [_candidate(document) for document in documents]
+
+    async def unfinished(self, citizen_keys: Iterable[str]) -> dict[str, list[Unfinished]]:
+        """What stands in the gate of these citizens."""
+        with store_errors():
+            cursor = self._rows.find(
+                {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": list(UNFINISHED)}}, _GATE_FIELDS
+            )
+            documents = await cursor.to_list(None)
+        by_citizen: dict[str, list[Unfinished]] = defaultdict(list)
+        for document in documents:
+            by_citizen[document["citizen_key"]].append(
+                Unfinished(
+                    id=document["_id"],
+                    citizen_key=document["citizen_key"],
+                    order=document["order"],
+                    state=document["state"],
+                    due_at=document["due_at"],
+                    is_emergency=document["priority"] == EMERGENCY,
+                    uncertain_at=document.get("uncertain_at"),
+                )
+            )
+        return by_citizen
+
+    # Claiming
+
+    async def claim(self, ids: Sequence[str], *, owner: str, now: datetime) -> list[Reply]:
+        """Take due replies for one attempt.
+
+        Args:
+            ids: chosen by the gate.
+            owner: unique to this claim, which makes the call repeatable.
+            now: by the database's clock; another replica may have put a reply off meanwhile.
+
+        Returns:
+            Those we have now; another replica may have taken the others.
+
+        Raises:
+            StoreUnavailable: some may be claimed: `release` them later.
+        """
+        chosen = {"_id": {"$in": list(ids)}}
+        await patiently(
+            lambda: self._rows.update_many(
+                {**chosen, "state": "queued", "due_at": {"$lte": now}},
+                [
+                    {
+                        "$set": {
+                            "state": "sending",
+                            "owner": owner,
+                            "attempt": {"$add": ["$attempt", 1]},
+                            "attempt_started_at": _SERVER_NOW,
+                            "lease_until": {"$add": [_SERVER_NOW, self._lease_ms]},
+                        }
+                    }
+                ],
+            )
+        )
+        claimed = {**chosen, "owner": owner, "state": "sending"}
+        documents = await patiently(lambda: self._rows.find(claimed).to_list(None))
+        return [_reply(document) for document in documents]
+
+    async def release(self, ids: Sequence[str], *, owner: str) -> None:
+        """Give back claims for which no call was made."""
+        with store_errors():
+            await self._rows.update_many(
+                {"_id": {"$in": list(ids)}, "owner": owner, "state": "sending"},
+                {"$set": {"state": "queued"}, "$unset": {"owner": "", "lease_until": ""}},
+            )
+
+    async def put_off(self, ids: Sequence[str], *, until: datetime, held_by: str | None) -> None:
+        """Look at queued replies again only at `until`, or when the reply that holds them is finished."""
+        with store_errors():
+            await self._rows.update_many(
+                {"_id": {"$in": list(ids)}, "state": "queued"},
+                {"$max": {"due_at": until}, "$set": {"held_by": held_by}},
+            )
+
+    async def let_go(self, finished: Sequence[str], citizen_keys: Iterable[str], *, now: datetime) -> None:
+        """Make replies due that were put off because of a reply that is finished now."""
+        with store_errors():
+            await self._rows.update_many(
+                {
+                    "citizen_key": {"$in": list(citizen_keys)},
+                    "state": "queued",
+                    "held_by": {"$in": list(finished)},
+                },
+                {"$set": {"due_at": now, "held_by": None}},
+            )
+
+    # Recording
+
+    async def record(self, results: Sequence[Result]) -> None:
+        """Write down what attempts came to; fenced, so that repeating it changes nothing.
+
+        An accepted message is recorded even if its lease ran out meanwhile: that is a proof.
+
+        Raises:
+            StoreUnavailable: repeat the call.
+        """
+        updates = [_recording(result) for result in results]
+        crash_point("notifier.before_record")
+        doubles = await bulk_update(self._rows, updates)
+        if doubles:
+            # Zalo gave one message id twice, or an echo settled another reply with it: keep the fact, not the id.
+            without_id = [_recording(results[index], is_id_taken=True) for index in doubles]
+            await bulk_update(self._rows, without_id)
+        crash_point("notifier.after_record")
+
+    async def expire_leases(self, *, next_check: timedelta) -> list[str]:
+        """Turn claims that nobody recorded in time into uncertain replies.
+
+        Returns:
+            The citizens concerned.
+        """
+        server_now = await self._store.server_now()
+        with store_errors():
+            expired = {"state": "sending", "lease_until": {"$gt": EPOCH, "$lt": server_now}}
+            documents = await self._rows.find(expired, {"citizen_key": 1}).limit(1_000).to_list(1_000)
+            if documents:
+                await self._rows.update_many(
+                    {"_id": {"$in": [document["_id"] for document in documents]}, **expired},
+                    [
+                        {
+                            "$set": {
+                                "state": "uncertain",
+                                "reason": "send.lease_expired",
+                                "uncertain_at": _SERVER_NOW,
+                                "checks": 0,
+                                "due_at": {"$add": [_SERVER_NOW, int(next_check.total_seconds() * 1000)]},
+                            }
+                        }
+                    ],
+                )
+        return [document["citizen_key"] for document in documents]
+
+    # Settling
+
+    async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Sends of these citizens whose message id is not known."""
+        with store_errors():
+            cursor = self._rows.find(
+                {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}},
+                {"citizen_key": 1, "text_sha256": 1, "attempt_started_at": 1, "attempt": 1, "state": 1},
+            )
+            documents = await cursor.to_list(None)
+        return [
+            OpenSend(
+                id=document["_id"],
+                citizen_key=document["citizen_key"],
+                text_sha256=document["text_sha256"],
+                started_at=document["attempt_started_at"],
+                attempt=document["attempt"],
+                state=document["state"],
+            )
+            for document in documents
+        ]
+
+    async def owned(self, message_ids: Iterable[str]) -> set[str]:
+        """Which of Zalo's message ids a reply has already."""
+        with store_errors():
+            cursor = self._rows.find({"message_id": {"$in": list(message_ids)}}, {"message_id": 1})
+            return {document["message_id"] for document in await cursor.to_list(None)}
+
+    async def settle(self, send: OpenSend, proof: Proof) -> bool:
+        """Mark an uncertain reply as sent, by what proves it.
+
+        Returns:
+            False if another replica settled it, or gave the proof to another reply.
+        """
+        crash_point("notifier.before_settle")
+        try:
+            with store_errors():
+                answer = await self._rows.update_one(
+                    {"_id": send.id, "state": "uncertain", "attempt": send.attempt},
+                    {
+                        "$set": {
+                            "state": "sent",
+                            "message_id": proof.message_id,
+                            "settled_by": proof.kind,
+                            "sent_at": proof.at,
+                            "finished_at": proof.at,
+                        }
+                    },
+                )
+        except DuplicateKeyError:
+            return False
+        return bool(answer.modified_count)
+
+    async def uncertain_due(self, *, now: datetime, limit: int) -> dict[str, tuple[str, int]]:
+        """Uncertain replies that are to be looked at again: citizen and number of checks by id."""
+        with store_errors():
+            cursor = self._rows.find(
+                {"state": "uncertain", "priority": {"$in": list(PRIORITIES)}, "due_at": {"$gt": EPOCH, "$lte": now}},
+                {"citizen_key": 1, "checks": 1},
+            )
+            documents = await cursor.limit(limit).to_list(limit)
+        return {document["_id"]: (document["citizen_key"], document["checks"]) for document in documents}
+
+    async def check_again(self, at: Mapping[str, tuple[int, datetime]]) -> None:
+        """Set when uncertain replies are looked at next: number of checks and moment by id."""
+        await bulk_update(
+            self._rows,
+            [
+                UpdateOne({"_id": row_id, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}})
+                for row_id, (checks, due_at) in at.items()
+            ],
+        )
+
+    async def mark(self, reports: Mapping[str, Mapping[str, datetime]]) -> set[str]:
+        """Note echoes and receipts on the replies they are about; the earliest of each kind stays.
+
+        Args:
+            reports: moments by kind (echo, received, seen) by message id.
+
+        Returns:
+            The message ids that replies of ours have.
+        """
+        with store_errors():
+            cursor = self._rows.find(
+                {"message_id": {"$in": list(reports)}},
+                {"message_id": 1, "echoed_at": 1, "received_at": 1, "seen_at": 1},
+            )
+            documents = await cursor.to_list(None)
+        updates = []
+        for document in documents:
+            moments = {
+                f"{'echoed' if kind == 'echo' else kind}_at": at for kind, at in reports[document["message_id"]].items()
+            }
+            news = {name: at for name, at in moments.items() if document.get(name) is None or at < document[name]}
+            if news:
+                updates.append(UpdateOne({"_id": document["_id"]}, {"$min": news}))
+        await bulk_update(self._rows, updates)
+        return {document["message_id"] for document in documents}
+
+    # Looking
+
+    async def counts(self) -> dict[str, int]:
+        """Replies in the states that should be few, each counted up to a bound."""
+        counts = {}
+        for state in COUNTED_STATES:
+            with store_errors():
+                counts[state] = await self._rows.count_documents(
+                    {"state": state, "priority": {"$in": list(PRIORITIES)}}, limit=COUNT_LIMIT
+                )
+        return counts
+
+    async def oldest_due(self, *, now: datetime) -> datetime | None:
+        """Since when the longest waiting reply is due; None where none is."""
+        moments = []
+        for priority in PRIORITIES:
+            with store_errors():
+                cursor = self._rows.find(
+                    {"state": "queued", "priority": priority, "due_at": {"$gt": EPOCH, "$lte": now}}, {"due_at": 1}
+                )
+                moments += [row["due_at"] for row in await cursor.sort([("due_at", 1)]).limit(1).to_list(1)]
+        return min(moments, default=None)
+
+    async def one(self, reply_id: str) -> Document | None:
+        """The whole entry of a reply."""
+        with store_errors():
+            return await self._rows.find_one({"_id": reply_id})
+
+
+def _candidate(document: Document) -> Candidate:
+    return Candidate(
+        document["_id"], document["citizen_key"], document["oa_id"], document["app_id"], document["priority"]
+    )
+
+
+def _recording(result: Result, *, is_id_taken: bool = False) -> UpdateOne:
+    reply, step, ended_at = result.reply, result.step, result.ended_at
+    fence: Document = {"_id": reply.id, "owner": reply.owner, "attempt": reply.attempt, "state": "sending"}
+    attempt: Document = {"number": reply.attempt, "ended_at": ended_at}
+    fields: Document
+    match step:
+        case Sent(message_id, quota_type):
+            fence["state"] = {"$in": ["sending", "uncertain"]}
+            attempt["outcome"] = "accepted"
+            fields = {"state": "sent", "sent_at": ended_at, "finished_at": ended_at, "quota_type": quota_type}
+            if message_id is not None:
+                fields["reported_message_id" if is_id_taken else "message_id"] = message_id
+        case TryAgain(at, reason, failures):
+            attempt |= {"outcome": "not_accepted", "reason": reason}
+            fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason, "held_by": None}
+        case Fail(reason):
+            attempt |= {"outcome": "not_accepted", "reason": reason}
+            fields = {"state": "failed", "finished_at": ended_at, "reason": reason}
+        case Park(reason, why):
+            attempt |= {"outcome": "unknown", "reason": reason, "why": why}
+            fields = {"state": "uncertain", "uncertain_at": ended_at, "reason": reason, "checks": 0, "due_at": ended_at}
+    return UpdateOne(fence, {"$set": fields, "$push": {"attempts": attempt}})

@@ -1,0 +1,318 @@
+"""Zalo's API over HTTP: consultation messages, anonymous replies, uploads, OAuth.
+
+Nothing here tries anything again: the client reports what a call came to, and `domain/next_step.py` decides. A POST
+has no idempotency key at Zalo, so a second request is a second message.
+
+Source: reference of the OA Open API v3 (message/cs, upload) and OAuth v4.
+"""
+
+import hashlib
+import hmac
+from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from services.notifier.domain.outcomes import (
+    Accepted,
+    NotSent,
+    RefreshOutcome,
+    RefreshRefused,
+    Refused,
+    SendOutcome,
+    TokensGranted,
+    Unknown,
+    Uploaded,
+    UploadOutcome,
+)
+from services.notifier.domain.rules import ErrorTable
+from shared.events import ReplyContent
+from shared.zalo_config import ZaloApp, ZaloConfig
+
+MESSAGE_PATH = "/v3.0/oa/message/cs"
+ANONYMOUS_PATH = "/v2.0/oa/message"
+UPLOAD_PATH = "/v2.0/oa/upload/"
+TOKEN_PATH = "/v4/oa/access_token"  # noqa: S105 - a path
+
+MAX_ANSWER_BYTES = 65_536
+MAX_RETRY_AFTER_SECONDS = 600.0
+KEEP_ALIVE_SECONDS = 3.0
+"""Shorter than any server's own limit: a connection that the server is just closing makes an unknown outcome."""
+
+# -14014 invalid, -14020 expired refresh token: worth nothing any more. Other OAuth codes leave it as it was.
+FINAL_REFRESH_CODES = frozenset({-14014, -14020})
+
+
+def message_body(
+    content: ReplyContent, *, user_id: str, conversation_id: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The JSON body of a consultation message, exactly as Zalo documents it.
+
+    Args:
+        content: NFC, checked by `domain/permission.py`.
+        user_id: of the citizen as the page sees them; the anonymous id for an anonymous visitor.
+        conversation_id: set for an anonymous visitor.
+    """
+    recipient = {"user_id": user_id}
+    if conversation_id is not None:
+        recipient = {"anonymous_id": user_id, "conversation_id": conversation_id}
+    message: dict[str, Any] = {}
+    if content.text:
+        message["text"] = content.text
+    if content.quote_message_id is not None:
+        message["quote_message_id"] = content.quote_message_id
+    if (attachment := _attachment(content)) is not None:
+        message["attachment"] = attachment
+    return {"recipient": recipient, "message": message}
+
+
+def _attachment(content: ReplyContent) -> dict[str, Any] | None:
+    if content.image_attachment_id is not None or content.image_url is not None:
+        element: dict[str, Any] = {"media_type": "image"}
+        if content.image_attachment_id is not None:
+            element["attachment_id"] = content.image_attachment_id
+        else:
+            element["url"] = content.image_url
+        return {"type": "template", "payload": {"template_type": "media", "elements": [element]}}
+    if content.file_token is not None:
+        return {"type": "file", "payload": {"token": content.file_token}}
+    if content.request_info is not None:
+        title, subtitle, image_url = content.request_info
+        element = {"title": title, "subtitle": subtitle, "image_url": image_url}
+        return {"type": "template", "payload": {"template_type": "request_user_info", "elements": [element]}}
+    if content.buttons:
+        buttons = [
+            {"title": button.title, "type": button.type, "payload": _button_payload(button.type, button.payload)}
+            for button in content.buttons
+        ]
+        return {"type": "template", "payload": {"buttons": buttons}}
+    return None
+
+
+def _button_payload(kind: str, payload: str) -> str | dict[str, str]:
+    """The payload as its type wants it: a query is a plain string, the others are objects."""
+    match kind:
+        case "oa.open.url":
+            return {"url": payload}
+        case "oa.open.phone":
+            return {"phone_code": payload}
+        case "oa.open.sms":
+            phone_code, _, content = payload.partition("|")
+            return {"phone_code": phone_code, "content": content}
+        case _:
+            return payload
+
+
+def secret_proof(access_token: str, app: ZaloApp) -> str:
+    """The `appsecret_proof` header: HMAC-SHA256 of the access token, keyed with the app secret."""
+    secret = app.app_secret.get_secret_value().encode()
+    return hmac.new(secret, access_token.encode(), hashlib.sha256).hexdigest()
+
+
+class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
+    """Calls Zalo once and says what it came to.
+
+    Args:
+        config: the addresses and apps.
+        errors: what the codes mean.
+        timeout_seconds: of a whole call.
+        connect_timeout_seconds: of its connection.
+        connections: the most at once.
+    """
+
+    def __init__(
+        self,
+        config: ZaloConfig,
+        errors: ErrorTable,
+        *,
+        timeout_seconds: float,
+        connect_timeout_seconds: float,
+        connections: int,
+    ) -> None:
+        self._config = config
+        self._errors = errors
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=connect_timeout_seconds)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_note_written)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_SECONDS),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(
+        self,
+        content: ReplyContent,
+        *,
+        app_id: str,
+        user_id: str,
+        access_token: str,
+        conversation_id: str | None = None,
+    ) -> SendOutcome:
+        """Send one consultation message, or the answer to an anonymous visitor."""
+        path = MESSAGE_PATH if conversation_id is None else ANONYMOUS_PATH
+        body = message_body(content, user_id=user_id, conversation_id=conversation_id)
+        answer = await self._post(
+            self._config.oa_api_url + path,
+            headers=self._headers(app_id, access_token) | {"Content-Type": "application/json"},
+            data=orjson.dumps(body),
+        )
+        match answer:
+            case dict():
+                return self._accepted(answer)
+            case _:
+                return answer
+
+    async def upload(
+        self, kind: str, data: bytes, *, filename: str, mime_type: str, app_id: str, access_token: str
+    ) -> UploadOutcome:
+        """Upload a picture (`image`, at most 1 MB of jpg or png) or a `file`; Zalo keeps it for seven days."""
+        form = aiohttp.FormData()
+        form.add_field("file", data, filename=filename, content_type=mime_type)
+        answer = await self._post(
+            self._config.upload_url + UPLOAD_PATH + kind, headers=self._headers(app_id, access_token), data=form
+        )
+        match answer:
+            case {"data": {"attachment_id": str(handle)}} | {"data": {"token": str(handle)}}:
+                return Uploaded(handle)
+            case dict():
+                return Unknown("zalo.answer_malformed", "neither attachment_id nor token")
+            case _:
+                return answer
+
+    async def refresh(self, *, app_id: str, refresh_token: str) -> RefreshOutcome:
+        """Trade the single-use refresh token for a new pair. An unknown outcome must not be repeated blindly."""
+        app = self._app(app_id)
+        answer = await self._exchange(
+            self._config.oauth_url + TOKEN_PATH,
+            headers={"secret_key": app.app_secret.get_secret_value()},
+            data={"refresh_token": refresh_token, "app_id": app_id, "grant_type": "refresh_token"},
+        )
+        if not isinstance(answer, tuple):
+            return answer
+        _, _, content = answer
+        match content:
+            case {"access_token": str(access_token), "refresh_token": str(new_refresh_token), **rest}:
+                expires_in = _as_int(rest.get("expires_in"))
+                return TokensGranted(access_token, new_refresh_token, expires_in or 90_000)
+            case {"error": error} if _as_int(error):
+                code = _as_int(error) or 0
+                return RefreshRefused(code, is_final=code in FINAL_REFRESH_CODES)
+            case _:
+                return Unknown("oauth.answer_malformed", "neither tokens nor an error code")
+
+    def _app(self, app_id: str) -> ZaloApp:
+        return next(app for app in self._config.apps if app.app_id == app_id)
+
+    def _headers(self, app_id: str, access_token: str) -> dict[str, str]:
+        app = self._app(app_id)
+        headers = {"access_token": access_token}
+        if app.requires_secret_proof:
+            headers["appsecret_proof"] = secret_proof(access_token, app)
+        return headers
+
+    async def _post(
+        self, url: str, *, headers: dict[str, str], data: bytes | aiohttp.FormData
+    ) -> dict[str, Any] | Refused | NotSent | Unknown:
+        """One POST; a mapping if Zalo said success."""
+        answer = await self._exchange(url, headers=headers, data=data)
+        if not isinstance(answer, tuple):
+            return answer
+        status, answer_headers, content = answer
+        code = _as_int(content.get("error")) if content is not None else None
+        if content is not None and code:
+            return self._refused(code, str(content.get("message", "")), answer_headers)
+        if status != 200:
+            rule = self._errors.http_statuses.get(status)
+            if rule is None:
+                return Unknown("zalo.http_error", f"HTTP {status}")
+            return Refused(status, rule, retry_after_seconds=_retry_after(answer_headers))
+        if content is None or code is None:
+            return Unknown("zalo.answer_malformed", "HTTP 200 without an error number")
+        return content
+
+    async def _exchange(
+        self, url: str, *, headers: dict[str, str], data: bytes | aiohttp.FormData | dict[str, str]
+    ) -> tuple[int, Any, dict[str, Any] | None] | NotSent | Unknown:
+        """Status, headers and JSON object (None where there is none) of one POST."""
+        if self._session is None:
+            return NotSent("the client is not open")
+        written = SimpleNamespace(is_written=False)
+        try:
+            async with self._session.post(
+                url, headers=headers, data=data, allow_redirects=False, trace_request_ctx=written
+            ) as response:
+                raw = await response.content.read(MAX_ANSWER_BYTES)
+                while len(raw) < MAX_ANSWER_BYTES and (more := await response.content.read(MAX_ANSWER_BYTES)):
+                    raw += more
+                return response.status, response.headers, _object(raw)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            why = type(error).__name__
+            return Unknown("zalo.answer_lost", why) if written.is_written else NotSent(why)
+
+    def _refused(self, code: int, text: str, headers: Any) -> Refused | Unknown:
+        rule = self._errors.rule_of(code, text)
+        if rule is None:
+            return Unknown("zalo.unknown_code", f"error {code}")
+        return Refused(
+            code,
+            rule,
+            is_page_limit=" oa " in f" {text.lower()} " or "official account" in text.lower(),
+            retry_after_seconds=_retry_after(headers),
+        )
+
+    @staticmethod
+    def _accepted(answer: dict[str, Any]) -> Accepted:
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            return Accepted(None)
+        message_id = data.get("message_id")
+        quota = data.get("quota")
+        quota_type = quota.get("quota_type") if isinstance(quota, dict) else None
+        return Accepted(
+            message_id if isinstance(message_id, str) and message_id else None,
+            quota_type if isinstance(quota_type, str) else None,
+        )
+
+
+async def _note_written(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    """Note what aiohttp tells just before the first byte goes out: without it nothing can have been taken."""
+    context.trace_request_ctx.is_written = True
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _as_int(value: Any) -> int | None:
+    """A number that may be a string, as in Zalo's answers; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+def _retry_after(headers: Any) -> float | None:
+    try:
+        seconds = float(headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)

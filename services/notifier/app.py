@@ -1,0 +1,129 @@
+"""Wiring: the one place that builds clients and connects the rooms. It reads like a parts list."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from faststream.asgi import AsgiFastStream
+from faststream.kafka import KafkaRouter
+from prometheus_client import Gauge
+
+from services.notifier.adapters.clock import ServerClock
+from services.notifier.adapters.contact_store import ContactStore
+from services.notifier.adapters.delivery_rules import load_delivery_rules
+from services.notifier.adapters.rate_bucket import RateBuckets, app_bucket, page_bucket
+from services.notifier.adapters.reply_ledger import ReplyLedger
+from services.notifier.adapters.report_store import ReportStore
+from services.notifier.adapters.token_store import TokenStore
+from services.notifier.adapters.zalo import ZaloClient
+from services.notifier.handlers.events import NotifierDeps
+from services.notifier.handlers.keep_tokens import TokenKeeper
+from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
+from services.notifier.handlers.settle import Settlement
+from services.notifier.settings import NotifierSettings
+from services.notifier.subscribers import SERVICE, subscribe
+from shared.dead_letter import DeadLetters
+from shared.kafka import build_broker
+from shared.mongo import open_store
+from shared.service import Health, build_service
+from shared.zalo_config import load_zalo_config
+
+LEDGER_ROWS = Gauge("hub_ledger_rows", "Replies in the ledger by state, counted up to a bound", ["state"])
+OLDEST_DUE_SECONDS = Gauge("hub_ledger_oldest_due_seconds", "How long the longest waiting due reply waits")
+
+
+def build_app(settings: NotifierSettings) -> AsgiFastStream:
+    """Build the service; nothing connects before its lifespan begins.
+
+    Raises:
+        ConfigurationError: a data file or the Zalo configuration is wrong.
+    """
+    zalo_config = load_zalo_config(settings.zalo_config_file)
+    rules = load_delivery_rules(settings.data_dir)
+    store = open_store(settings)
+
+    clock = ServerClock(store)
+    lease = timedelta(seconds=settings.send_lease_seconds)
+    ledger = ReplyLedger(store, lease=lease)
+    contacts = ContactStore(store)
+    reports = ReportStore(store)
+    rates = RateBuckets(
+        store,
+        calls_per_minute={page_bucket(page.oa_id): settings.page_calls_per_minute for page in zalo_config.pages}
+        | {app_bucket(app.app_id): settings.app_calls_per_minute for app in zalo_config.apps},
+    )
+    zalo = ZaloClient(
+        zalo_config,
+        rules.errors,
+        timeout_seconds=settings.zalo_timeout_seconds,
+        connect_timeout_seconds=settings.zalo_connect_timeout_seconds,
+        connections=settings.send_slots + len(zalo_config.pages),
+    )
+    tokens = TokenKeeper(
+        TokenStore(store, keys=settings.token_encryption_key.get_secret_value().split(",")),
+        zalo,
+        zalo_config.pages,
+        clock,
+        refresh_after=timedelta(hours=settings.token_refresh_after_hours),
+        alarm_before=timedelta(days=settings.refresh_token_alarm_days),
+    )
+    settlement = Settlement(
+        ledger,
+        reports,
+        clock,
+        skew=timedelta(seconds=settings.echo_skew_seconds),
+        checks=rules.uncertain_checks,
+    )
+    sender = ReplySender(
+        Adapters(ledger, contacts, reports, rates, tokens, zalo, clock),
+        settlement,
+        rules,
+        SendLimits(
+            slots=settings.send_slots,
+            lease=lease,
+            call_timeout=timedelta(seconds=settings.zalo_timeout_seconds),
+            grace=timedelta(seconds=settings.uncertain_grace_seconds),
+            poll_seconds=settings.poll_seconds,
+            stop_seconds=settings.stop_seconds,
+            pays_beyond_free=settings.send_beyond_free_window,
+        ),
+    )
+
+    router = KafkaRouter()
+    deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config)
+    progress = subscribe(router, deps, DeadLetters(store, SERVICE))
+    broker = build_broker(settings, service=SERVICE, routers=[router])
+
+    health = Health(SERVICE, broker=broker, store=store, progress=progress)
+    health.facts["ledger"] = lambda: ledger_facts(ledger, clock, sender)
+    health.facts["pages"] = tokens.facts
+
+    @asynccontextmanager
+    async def clock_and_buckets() -> AsyncIterator[None]:
+        await clock.measure()
+        await rates.create()
+        yield
+
+    return build_service(
+        SERVICE,
+        settings,
+        broker=broker,
+        store=store,
+        progress=progress,
+        resources=[clock_and_buckets(), zalo],
+        workers=[clock.run, tokens.run, sender.run, sender.sweep],
+        health=health,
+    )
+
+
+async def ledger_facts(ledger: ReplyLedger, clock: ServerClock, sender: ReplySender) -> dict[str, Any]:
+    """What an operator asks first: how much waits, how long, and of how much nobody knows."""
+    counts = await ledger.counts()
+    for state, count in counts.items():
+        LEDGER_ROWS.labels(state).set(count)
+    now = clock.now()
+    oldest = await ledger.oldest_due(now=now)
+    oldest_seconds = 0.0 if oldest is None else round((now - oldest).total_seconds(), 3)
+    OLDEST_DUE_SECONDS.set(oldest_seconds)
+    return {**counts, "oldest_due_seconds": oldest_seconds, "in_flight": sender.in_flight}

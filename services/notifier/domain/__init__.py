@@ -1,0 +1,1 @@
+"""Pure rules of sending: no I/O, no clock, no await."""

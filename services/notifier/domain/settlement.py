@@ -1,0 +1,97 @@
+"""Settling uncertain sends: Zalo's echo of a message, or a receipt for it, proves that it was taken.
+
+The answer that carried the message id was lost, so the echo is recognised by citizen and text. Each echo proves one
+send, and an echo whose message id another reply owns proves nothing about this one.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class OpenSend:
+    """A send whose message id is not known.
+
+    Attributes:
+        started_at: when the attempt began, by the database's clock.
+        state: `sending` still hopes for its own answer.
+    """
+
+    id: str
+    citizen_key: str
+    text_sha256: str
+    started_at: datetime
+    attempt: int
+    state: Literal["sending", "uncertain"]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """An echo or a receipt that came from Zalo, of a message that no person wrote in Zalo's own tool.
+
+    Attributes:
+        text_sha256: of an echo's text; None for a receipt.
+        at: by Zalo's clock.
+    """
+
+    message_id: str
+    citizen_key: str
+    kind: Literal["echo", "received", "seen"]
+    text_sha256: str | None
+    at: datetime
+
+
+def settle(
+    sends: Iterable[OpenSend], proofs: Iterable[Proof], *, owned: Collection[str], skew: timedelta
+) -> dict[str, Proof]:
+    """Match uncertain sends with what proves them.
+
+    Two sends of one text to one citizen cannot be told apart, and need not be: as many are proven as there are
+    echoes. While one of them is still being sent nothing is concluded, since the echo may be of that one.
+
+    Args:
+        sends: all open sends of the citizens concerned, `sending` ones included.
+        proofs: everything Zalo reported of these citizens since the oldest attempt.
+        owned: message ids that a reply has already.
+        skew: how far Zalo's clock may be behind ours.
+
+    Returns:
+        The proof by id of the uncertain send it settles.
+    """
+    free = [proof for proof in proofs if proof.message_id not in owned]
+    echoes = {
+        proof.message_id: proof for proof in sorted(free, key=lambda p: p.at, reverse=True) if proof.kind == "echo"
+    }
+    receipts: dict[str, dict[str, Proof]] = defaultdict(dict)
+    for proof in sorted(free, key=lambda p: p.at, reverse=True):
+        if proof.kind != "echo" and proof.message_id not in echoes:
+            receipts[proof.citizen_key][proof.message_id] = proof
+
+    by_citizen: dict[str, list[OpenSend]] = defaultdict(list)
+    for send in sorted(sends, key=lambda s: (s.started_at, s.id)):
+        by_citizen[send.citizen_key].append(send)
+
+    settled: dict[str, Proof] = {}
+    for citizen_key, theirs in by_citizen.items():
+        busy_texts = {send.text_sha256 for send in theirs if send.state == "sending"}
+        waiting = [send for send in theirs if send.state == "uncertain"]
+        for echo in sorted(echoes.values(), key=lambda p: (p.at, p.message_id)):
+            if echo.citizen_key == citizen_key and echo.text_sha256 not in busy_texts:
+                match = next((s for s in waiting if _is_proven(s, echo, skew)), None)
+                if match is not None:
+                    settled[match.id] = echo
+                    waiting.remove(match)
+        # A receipt carries no text. It proves only where no other send can be meant: Zalo sends receipts to the app
+        # that sent the message, and every message of ours but this one has its id in the ledger.
+        if len(waiting) == 1 and not busy_texts and len(receipts[citizen_key]) == 1:
+            (receipt,) = receipts[citizen_key].values()
+            if receipt.at >= waiting[0].started_at - skew:
+                settled[waiting[0].id] = receipt
+    return settled
+
+
+def _is_proven(send: OpenSend, echo: Proof, skew: timedelta) -> bool:
+    return echo.text_sha256 == send.text_sha256 and echo.at >= send.started_at - skew

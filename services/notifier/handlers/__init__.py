@@ -1,0 +1,1 @@
+"""The stories: what happens to an event, to a due reply, to a page's tokens."""

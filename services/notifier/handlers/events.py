@@ -1,0 +1,104 @@
+"""One function for each kind of event: keep it, then let the ledger know. All are repeatable."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.notifier.adapters.reply_ledger import LedgerRow
+from services.notifier.domain.contacts import facts_of_change, facts_of_message, merged
+from services.notifier.domain.reply import Candidate
+from services.notifier.handlers.ports import Clock, Contacts, Ledger, Reports
+from services.notifier.handlers.settle import Settlement
+from shared.crash import crash_point
+from shared.events import CitizenChanged, CitizenMessageReceived, DeliveryReported, ReplyRequested
+from shared.kafka import Received
+from shared.telemetry import get_logger
+from shared.zalo_config import ZaloConfig
+
+log = get_logger()
+
+
+class Wakeable(Protocol):
+    """The sender, as the handlers of events see it."""
+
+    def notice(self, candidates: Iterable[Candidate]) -> None:
+        """Replies were queued."""
+        ...
+
+    def look_now(self) -> None:
+        """Replies were set free."""
+        ...
+
+
+@dataclass(frozen=True)
+class NotifierDeps:
+    """What the handlers of events need."""
+
+    ledger: Ledger
+    contacts: Contacts
+    reports: Reports
+    settlement: Settlement
+    sender: Wakeable
+    clock: Clock
+    zalo: ZaloConfig
+
+
+async def queue_replies(received: Sequence[Received[ReplyRequested]], deps: NotifierDeps) -> None:
+    """Put requested replies into the send ledger, which is also the queue; the sender takes them from there.
+
+    Raises:
+        StoreUnavailable: Kafka redelivers the batch.
+    """
+    rows = []
+    for one in received:
+        page = deps.zalo.page_of(one.event.oa_id)
+        app_id = page.app_id if page is not None else None
+        rows.append(LedgerRow(one.event, app_id, one.offset, one.traceparent))
+    new = await deps.ledger.add(rows, now=deps.clock.now())
+    deps.sender.notice(new)
+    log.info("replies.queued", count=len(received), new=len(new), emergencies=sum(not c.priority for c in new))
+
+
+async def note_reports(received: Sequence[Received[DeliveryReported]], deps: NotifierDeps) -> None:
+    """Keep echoes and receipts, note them on their replies, and settle uncertain replies with them.
+
+    Raises:
+        StoreUnavailable: Kafka redelivers the batch.
+    """
+    reports = [one.event for one in received]
+    await deps.reports.add(reports)
+    crash_point("notifier.after_report_stored")
+    about = {message_id for report in reports if report.report != "reacted" for message_id in report.message_ids}
+    known = await deps.ledger.mark(await deps.reports.of_messages(about)) if about else set()
+    strangers = {
+        report.citizen_key
+        for report in reports
+        if report.report != "reacted" and report.admin_id is None and not known.issuperset(report.message_ids)
+    }
+    settled = await deps.settlement.of_citizens(strangers) if strangers else set()
+    if settled:
+        deps.sender.look_now()
+    log.info("reports.noted", count=len(reports), messages=len(about), known=len(known), settled=len(settled))
+
+
+async def note_interactions(received: Sequence[Received[CitizenMessageReceived]], deps: NotifierDeps) -> None:
+    """Remember when citizens wrote last: it opens the window for answers.
+
+    Raises:
+        StoreUnavailable: Kafka redelivers the batch.
+    """
+    facts = merged(facts_of_message(one.event) for one in received)
+    await deps.contacts.learn(facts)
+    log.info("interactions.noted", count=len(received), citizens=len(facts))
+
+
+async def note_changes(received: Sequence[Received[CitizenChanged]], deps: NotifierDeps) -> None:
+    """Keep followers, profiles, tags and withdrawals right, whatever the order in which they come.
+
+    Raises:
+        StoreUnavailable: Kafka redelivers the batch.
+    """
+    facts = merged(facts_of_change(one.event) for one in received)
+    await deps.contacts.learn(facts)
+    withdrawn = [fact.citizen_key for fact in facts if fact.withdrawn_at is not None]
+    log.info("changes.noted", count=len(received), citizens=len(facts), withdrawn=withdrawn)
