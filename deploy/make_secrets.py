@@ -4,6 +4,7 @@ Nothing has a default: every password is random, and each service gets a Zalo co
 The files are readable (0444) because the containers run as other users than the one who made them; the folder is not
 (0700), so on the host they are private, and a container sees only the ones mounted into it.
 """
+# ruff: noqa: T201 - a program of the command line speaks through print
 
 import argparse
 import base64

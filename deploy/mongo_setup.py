@@ -6,6 +6,7 @@ programs read their address from, so that changing such a file and running this 
 A service may write to what it owns and to the shared collections, and read what the table below names. The database
 enforces it: a fault in the service that faces the internet cannot read the officers' accounts or the pages' tokens.
 """
+# ruff: noqa: T201 - a program of the command line speaks through print
 
 import os
 import sys

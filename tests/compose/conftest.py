@@ -1,0 +1,62 @@
+"""The stack in containers, once for all tests that need it, and a word about it in the report."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.make_secrets import Folder, make
+from tests.compose.harness import ROOT, Compose, engine
+
+RESULTS = ROOT / "test-results" / "compose"
+REPORT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REPORT] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash[REPORT]:
+        terminalreporter.section("compose stack")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def report(pytestconfig: pytest.Config) -> list[str]:
+    """Lines for the summary."""
+    return pytestconfig.stash[REPORT]
+
+
+@pytest.fixture(scope="session")
+def stack(
+    report: list[str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Compose]:
+    """The whole hub with its simulator, in containers."""
+    docker, found = engine()
+    if docker is None:
+        report.append(f"not run: {found}")
+        pytest.skip(found)
+    secrets: Path = tmp_path_factory.mktemp("secrets")
+    make(Folder(secrets), zalo=None)
+    compose = Compose(docker, f"binh-yen-test-{os.getpid()}", secrets)
+    stand_ins = ", ".join(f"{image} ({what})" for image, what in compose.stand_ins.items())
+    report.append(f"{found}; {f'stand-ins: {stand_ins}' if stand_ins else 'official images'}")
+    try:
+        compose.build()
+        compose.up()
+        yield compose
+        if request.session.testsfailed:
+            keep_logs(compose)
+    except BaseException:
+        keep_logs(compose)
+        raise
+    finally:
+        compose.down()
+
+
+def keep_logs(compose: Compose) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "containers.log").write_text(compose.logs(), encoding="utf-8")
