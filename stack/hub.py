@@ -202,12 +202,6 @@ class Hub:
         memory.save()
         return self.up()
 
-    @property
-    def mongo_title(self) -> str:
-        """Which database this hub uses, for reports."""
-        server = self._servers.mongo_server
-        return server.title if server else "MongoDB (given by MONGO_URI)"
-
     # -- the servers ----------------------------------------------------------------------------------------------
 
     def _plan_servers(self, which: Collection[ServerName]) -> Servers:

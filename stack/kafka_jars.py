@@ -115,7 +115,9 @@ def _download(missing: Sequence[Jar], folder: Path, terminal: Terminal, reposito
     columns = (TextColumn("    {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with (
         tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder.parent) as incoming,
-        Progress(*columns, console=terminal.console, transient=True) as progress,
+        Progress(
+            *columns, console=terminal.console, transient=True, disable=not terminal.console.is_terminal
+        ) as progress,
         ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool,
     ):
         bar = progress.add_task("jars", total=None)

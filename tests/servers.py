@@ -21,7 +21,10 @@ from typing import Any
 
 import psutil
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
+from stack import kafka, ports
 from stack.errors import StackError
 from stack.hub import Hub, ServerName
 from stack.kafka_jars import KAFKA
@@ -44,11 +47,6 @@ class RunningHub:
         self._only = only
         self.state = hub.up(only=only)
         self.home = hub.home
-
-    @property
-    def mongo_title(self) -> str:
-        """Which database it is."""
-        return self._hub.mongo_title
 
     @property
     def programs(self) -> list[str]:
@@ -161,29 +159,31 @@ def backend() -> str:
     if wanted not in {"auto", "local", "docker"}:
         raise pytest.UsageError(f"TEST_BACKEND={wanted}: use auto, local or docker")
     if wanted == "auto":
-        return "docker" if _docker_answers() else "local"
+        return "docker" if _docker_has_images() else "local"
     return wanted
 
 
-def _docker_answers() -> bool:
+def _docker_has_images() -> bool:
+    """Whether an engine answers and has, or can fetch, the images; a client without an engine is common."""
     docker = importlib.import_module("docker")  # slow to import, rarely needed, and without type hints
-
     try:
-        client = docker.from_env(timeout=3)
+        client = docker.from_env(timeout=5)
     except docker.errors.DockerException:
         return False
-    with_images = False
-    with suppress(docker.errors.DockerException, OSError):
-        with_images = bool(client.ping())
-    client.close()
-    return with_images
+    try:
+        known = {tag for image in client.images.list() for tag in image.tags}
+        for image in {KAFKA_IMAGE, MONGO_IMAGE} - known:
+            client.images.pull(image)
+    except (docker.errors.DockerException, OSError):
+        return False
+    finally:
+        client.close()
+    return True
 
 
 @contextmanager
 def _kafka_container() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
-
-    from stack import kafka, ports  # noqa: PLC0415
 
     # Kafka tells its clients where to connect, so the outer port must be known before it starts.
     port = ports.find_free(set())
@@ -213,15 +213,13 @@ def _kafka_container() -> Iterator[str]:
 
 @contextmanager
 def _mongo_container() -> Iterator[str]:
-    from pymongo import MongoClient  # noqa: PLC0415
-    from pymongo.errors import PyMongoError  # noqa: PLC0415
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
     container = DockerContainer(MONGO_IMAGE).with_exposed_ports(27017).with_command("--replSet rs0 --bind_ip_all")
     with container:
         # The member calls itself by its inner port, so clients are told not to look for others.
         uri = f"mongodb://127.0.0.1:{container.get_exposed_port(27017)}/?directConnection=true&w=majority&journal=true"
-        client: MongoClient[dict[str, Any]] = MongoClient(uri, serverSelectionTimeoutMS=500)
+        client = MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=500)
 
         def primary() -> str | None:
             try:
@@ -236,6 +234,15 @@ def _mongo_container() -> Iterator[str]:
         with client:
             _poll(primary, f"MongoDB in {MONGO_IMAGE}")
         yield uri
+
+
+def _mongo_product(uri: str) -> str:
+    """Which product really answers, whatever its address or image is called."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        info = client.server_info()
+    if stand_in := info.get("secantusVersion"):
+        return f"SecantusDB {stand_in}, MongoDB protocol"
+    return f"MongoDB {info['version']}"
 
 
 def _poll(ask: Any, what: str) -> None:
@@ -271,12 +278,12 @@ def mongo_uri() -> Iterator[str]:
     """Address of a durable MongoDB-protocol server; databases are the test's own to name uniquely and to drop."""
     if backend() == "docker":
         with _mongo_container() as uri:
-            _titles["mongo_uri"] = f"MongoDB (container {MONGO_IMAGE})"
+            _titles["mongo_uri"] = f"{_mongo_product(uri)} (container {MONGO_IMAGE})"
             yield uri
     else:
         with running_hub(only=["mongo"]) as servers:
-            _titles["mongo_uri"] = servers.mongo_title
             assert servers.state.mongo is not None
+            _titles["mongo_uri"] = f"{_mongo_product(servers.state.mongo)} (embedded)"
             yield servers.state.mongo
 
 
@@ -292,7 +299,8 @@ def kafka_cluster() -> Iterator[RunningHub]:
 def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
     """A whole hub: servers, services and simulator."""
     with running_hub() as running:
-        _titles["hub"] = f"whole hub: {KAFKA_TITLE} (embedded, 1 node), {running.mongo_title}"
+        product = _mongo_product(running.state.mongo or "")
+        _titles["hub"] = f"whole hub: {KAFKA_TITLE} (embedded, 1 node), {product} (embedded)"
         yield running
         if request.session.testsfailed:
             keep_logs(running.home)
