@@ -4,6 +4,10 @@ A reply is one document under its event id. A claim moves it to `sending` with a
 by the database's clock, *before* the call to Zalo; everything after is fenced with owner and attempt, so a late or
 dead sender overwrites nothing. A claim that was not recorded in time is `uncertain` and never claimed again.
 
+`due_at` is when a reply is to be looked at next, whatever its state: to be sent, its lease to be ended, to be checked
+for a proof. `message_key` is Zalo's message id, and a name of our own until that is known: unique and always there,
+so that no two replies can own one message and every server looks it up by its index.
+
 Source: ADR on the send ledger.
 """
 
@@ -79,6 +83,7 @@ def _new_document(row: LedgerRow, now: datetime) -> Document:
         "user_id": event.user_id,
         "content": content.model_dump(mode="json", exclude_defaults=True),
         "text_sha256": text_digest(content.text),
+        "message_key": f"reply {event.event_id}",
         "conversation_id": event.conversation_id,
         "answers_event_id": event.answers_event_id,
         "case_code": event.case_code,
@@ -220,7 +225,7 @@ class ReplyLedger:
                             "owner": owner,
                             "attempt": {"$add": ["$attempt", 1]},
                             "attempt_started_at": _SERVER_NOW,
-                            "lease_until": {"$add": [_SERVER_NOW, self._lease_ms]},
+                            "due_at": {"$add": [_SERVER_NOW, self._lease_ms]},
                         }
                     }
                 ],
@@ -230,12 +235,12 @@ class ReplyLedger:
         documents = await patiently(lambda: self._rows.find(claimed).to_list(None))
         return [_reply(document) for document in documents]
 
-    async def release(self, ids: Sequence[str], *, owner: str) -> None:
+    async def release(self, ids: Sequence[str], *, owner: str, now: datetime) -> None:
         """Give back claims for which no call was made."""
         with store_errors():
             await self._rows.update_many(
                 {"_id": {"$in": list(ids)}, "owner": owner, "state": "sending"},
-                {"$set": {"state": "queued"}, "$unset": {"owner": "", "lease_until": ""}},
+                {"$set": {"state": "queued", "owner": None, "due_at": now}},
             )
 
     async def put_off(self, ids: Sequence[str], *, until: datetime, held_by: str | None) -> None:
@@ -285,7 +290,11 @@ class ReplyLedger:
         """
         server_now = await self._store.server_now()
         with store_errors():
-            expired = {"state": "sending", "lease_until": {"$gt": EPOCH, "$lt": server_now}}
+            expired = {
+                "state": "sending",
+                "priority": {"$in": list(PRIORITIES)},
+                "due_at": {"$gt": EPOCH, "$lt": server_now},
+            }
             documents = await self._rows.find(expired, {"citizen_key": 1}).limit(1_000).to_list(1_000)
             if documents:
                 await self._rows.update_many(
@@ -329,7 +338,7 @@ class ReplyLedger:
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a reply has already."""
         with store_errors():
-            cursor = self._rows.find({"message_id": {"$in": list(message_ids)}}, {"message_id": 1})
+            cursor = self._rows.find({"message_key": {"$in": list(message_ids)}}, {"message_id": 1})
             return {document["message_id"] for document in await cursor.to_list(None)}
 
     async def settle(self, send: OpenSend, proof: Proof) -> bool:
@@ -347,6 +356,7 @@ class ReplyLedger:
                         "$set": {
                             "state": "sent",
                             "message_id": proof.message_id,
+                            "message_key": proof.message_id,
                             "settled_by": proof.kind,
                             "sent_at": proof.at,
                             "finished_at": proof.at,
@@ -388,7 +398,7 @@ class ReplyLedger:
         """
         with store_errors():
             cursor = self._rows.find(
-                {"message_id": {"$in": list(reports)}},
+                {"message_key": {"$in": list(reports)}},
                 {"message_id": 1, "echoed_at": 1, "received_at": 1, "seen_at": 1},
             )
             documents = await cursor.to_list(None)
@@ -448,8 +458,10 @@ def _recording(result: Result, *, is_id_taken: bool = False) -> UpdateOne:
             fence["state"] = {"$in": ["sending", "uncertain"]}
             attempt["outcome"] = "accepted"
             fields = {"state": "sent", "sent_at": ended_at, "finished_at": ended_at, "quota_type": quota_type}
-            if message_id is not None:
-                fields["reported_message_id" if is_id_taken else "message_id"] = message_id
+            if message_id is not None and is_id_taken:
+                fields["reported_message_id"] = message_id
+            elif message_id is not None:
+                fields |= {"message_id": message_id, "message_key": message_id}
         case TryAgain(at, reason, failures):
             attempt |= {"outcome": "not_accepted", "reason": reason}
             fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason, "held_by": None}

@@ -41,7 +41,7 @@ class Ledger(Protocol):
         """Take replies for one attempt."""
         ...
 
-    async def release(self, ids: Sequence[str], *, owner: str) -> None:
+    async def release(self, ids: Sequence[str], *, owner: str, now: datetime) -> None:
         """Give back claims without a call."""
         ...
 

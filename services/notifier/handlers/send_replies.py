@@ -48,8 +48,6 @@ REPLY_SECONDS = Histogram(
 
 BUFFER = 2_000
 """Candidates fetched at once: in a backlog one search feeds many rounds."""
-ROUND_FACTOR = 4
-"""Candidates looked at for each free slot: some are held by their citizen's older reply."""
 MAX_HINTS = 10_000
 STORE_PAUSE_SECONDS = 0.5
 SWEEP_SECONDS = 1.0
@@ -243,7 +241,7 @@ class ReplySender:
         if free <= 0:
             return 0
         await self._search()
-        looked_at = self._take_candidates(free * ROUND_FACTOR)
+        looked_at = self._take_candidates(free)
         if not looked_at:
             return 0
         try:
@@ -261,7 +259,7 @@ class ReplySender:
     async def _give_back(self) -> None:
         while self._unreleased:
             ids, owner = self._unreleased[-1]
-            await self._ledger.release(ids, owner=owner)
+            await self._ledger.release(ids, owner=owner, now=self._outside.clock.now())
             self._unreleased.pop()
 
     async def _search(self) -> None:
@@ -272,9 +270,8 @@ class ReplySender:
         self._next_poll = now + self._limits.poll_seconds
         at = self._outside.clock.now()
         for priority in PRIORITIES:
-            room = BUFFER - len(self._candidates[priority])
-            if room < BUFFER // 2:
-                continue
+            if len(self._candidates[priority]) >= self._limits.slots:
+                continue  # enough in hand: in a backlog the search is not free
             found = await self._ledger.due(priority, now=at, limit=BUFFER)
             for candidate in found:
                 self._buffer(candidate)
