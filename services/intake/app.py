@@ -59,8 +59,15 @@ def build_endpoint(settings: IntakeSettings, zalo: ZaloConfig, keeper: Keeper) -
     )
 
 
-def build_app(settings: IntakeSettings) -> AsgiFastStream:
+def build_app(
+    settings: IntakeSettings, *, publisher: Publisher | None = None, spool: Spool | None = None
+) -> AsgiFastStream:
     """Build the service; nothing connects before its lifespan begins.
+
+    Args:
+        settings: of this service.
+        publisher: takes the webhooks' events instead of Kafka; for tests.
+        spool: takes them instead of MongoDB; for tests.
 
     Raises:
         ConfigurationError: the Zalo configuration is missing or wrong.
@@ -70,7 +77,7 @@ def build_app(settings: IntakeSettings) -> AsgiFastStream:
     router = KafkaRouter()
     dead_letters = DeadLetters(store, SERVICE)
     parking = ParkedEvents(dead_letters)
-    spool = SpoolStore(store)
+    spool_store = SpoolStore(store)
     flag = SpoolFlag()
     fetcher = AttachmentFetcher(
         AddressPolicy(allows_private=settings.allows_private_addresses),
@@ -86,11 +93,11 @@ def build_app(settings: IntakeSettings) -> AsgiFastStream:
     )
     progress = subscribe(router, attachments=attachments, records=RecordStore(store), dead_letters=dead_letters)
     broker = build_broker(settings, service=SERVICE, routers=[router])
-    publisher = EventPublisher(broker, service=SERVICE, timeout_seconds=settings.publish_timeout_seconds)
-    keeper = build_keeper(settings, publisher, spool, parking, flag)
+    event_publisher = EventPublisher(broker, service=SERVICE, timeout_seconds=settings.publish_timeout_seconds)
+    keeper = build_keeper(settings, publisher or event_publisher, spool or spool_store, parking, flag)
     relay = RelayDeps(
-        spool=spool,
-        publisher=publisher,
+        spool=spool_store,
+        publisher=event_publisher,
         parking=parking,
         lease=Lease(store, "intake-spool-relay", seconds=settings.relay_lease_seconds),
         flag=flag,

@@ -8,6 +8,7 @@ from services.intake.domain import Outgoing, SpooledRow, SpoolState
 from shared.dead_letter import DeadLetter, DeadLetters
 from shared.kafka import cloud_event_headers
 from shared.mongo import Binary, Document, Store, insert_new, store_errors
+from shared.tracing import TRACEPARENT, traceparent_of
 
 SOURCE = "/intake"
 COUNTED_AT_MOST = 100_000
@@ -39,7 +40,7 @@ class SpoolStore:
             "order": self._last_order,
             "topic": one.topic.name,
             "key": one.event.partition_key,
-            "headers": cloud_event_headers(one.event, source=SOURCE),
+            "headers": _headers(one),
             "value": Binary(_value(one)),
             "received_at": received_at,
         }
@@ -108,8 +109,8 @@ class ParkedEvents:
         Raises:
             StoreUnavailable: not kept.
         """
-        headers = cloud_event_headers(one.event, source=SOURCE)
-        await self._park(one.event.event_id, one.topic.name, one.event.partition_key, headers, _value(one), reason)
+        event = one.event
+        await self._park(event.event_id, one.topic.name, event.partition_key, _headers(one), _value(one), reason)
 
     async def park_row(self, row: SpooledRow, reason: str) -> None:
         """Keep a spooled event for a person.
@@ -134,6 +135,13 @@ class ParkedEvents:
                 error="could not be published",
             )
         )
+
+
+def _headers(one: Outgoing) -> dict[str, str]:
+    headers = cloud_event_headers(one.event, source=SOURCE)
+    if traceparent := traceparent_of(one.event.correlation_id):
+        headers[TRACEPARENT] = traceparent
+    return headers
 
 
 def _value(one: Outgoing) -> bytes:

@@ -3,9 +3,12 @@
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from opentelemetry.trace import SpanKind
 
 from services.intake.channels.zalo.normalise import Pages, Webhook, decide, record_as
 from services.intake.channels.zalo.signature import NotVerified, SignatureCheck
@@ -14,6 +17,7 @@ from services.intake.errors import NowhereKept
 from services.intake.handlers.keeping import Keeper
 from services.intake.metrics import ACK_SECONDS, EVENTS, ODD_FIELDS, REPEATS, WEBHOOKS
 from shared.telemetry import get_logger
+from shared.tracing import tracing_of
 
 log = get_logger()
 
@@ -85,7 +89,8 @@ async def accept_webhook(delivery: Delivery, deps: WebhookDeps) -> Answer:
     decision = _decide_in_any_case(webhook, deps.pages)
     deadline = delivery.began_at + deps.acknowledge_within_seconds
     try:
-        kept_in: str = await deps.keeper.keep(decision.outgoing, received_at=webhook.received_at, deadline=deadline)
+        with _span(decision, delivery):
+            kept_in: str = await deps.keeper.keep(decision.outgoing, received_at=webhook.received_at, deadline=deadline)
     except NowhereKept as error:
         answer = Answer(503, error.code, "Not kept; please send it again.")
         kept_in = "nowhere"
@@ -103,6 +108,17 @@ def _decide_in_any_case(webhook: Webhook, pages: Pages) -> Decision:
             "webhook.normalisation_failed", error=type(error).__name__, place=_place_of(error)
         )
         return record_as(webhook, "event.normalisation_failed")
+
+
+def _span(decision: Decision, delivery: Delivery) -> AbstractContextManager[None]:
+    """The first step of a message's story."""
+    return tracing_of("intake").span(
+        "intake keeps the webhook",
+        decision.outgoing[0].event.correlation_id,
+        kind=SpanKind.SERVER,
+        started_ns=time.time_ns() - int((time.monotonic() - delivery.began_at) * 1e9),
+        attributes={"disposition": decision.disposition.value, "code": decision.code},
+    )
 
 
 def _place_of(error: BaseException) -> str:

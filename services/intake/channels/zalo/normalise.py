@@ -131,6 +131,7 @@ def _follow(rule: Rule, draft: _Draft, pages: Pages) -> Decision:
         case Record(reason):
             return _recorded(draft, rule.disposition, reason)
         case Report("received") if _is_template_receipt(draft):
+            draft.user_id = None  # a phone number or its hash, which belongs in no log
             return _recorded(draft, Disposition.TEMPLATE_STATUS, ZNS_RECEIPT_REASON)
         case Message() as message:
             outgoing = (Outgoing(topics.CITIZEN_MESSAGES, _message(message, _citizen(rule, draft, pages), draft)),)
@@ -249,7 +250,9 @@ def _occurred_at(draft: _Draft) -> datetime:
 
 
 def _timestamp(draft: _Draft) -> str:
-    written = reading.as_text(reading.at(draft.body, "timestamp"))
+    value = reading.at(draft.body, "timestamp")
+    number = reading.as_whole_number(value)
+    written = reading.as_text(value) if number is None else str(number)
     return written.strip() if written and written.strip() else draft.webhook.signed_timestamp
 
 
