@@ -1,0 +1,25 @@
+"""Run the console: `python -m services.console`; manage its accounts: `python -m services.console accounts --help`."""
+
+import sys
+
+from services.console.accounts import run as run_accounts
+from services.console.app import build_app
+from services.console.settings import ConsoleSettings
+from shared.service import server
+
+
+def main() -> None:
+    """Serve until told to stop, or manage accounts."""
+    if sys.argv[1:2] == ["accounts"]:
+        run_accounts(sys.argv[2:])
+        return
+    settings = ConsoleSettings()
+    app = build_app(settings)
+    running = server(app, settings)
+    app.deps.live.is_stopping = lambda: running.should_exit  # open streams end at once, not after a grace period
+    running.run()
+    if not running.started:
+        raise SystemExit(3)
+
+
+main()

@@ -1,0 +1,1 @@
+"""One outside system a module: accounts, sessions, cases, decisions, pictures."""

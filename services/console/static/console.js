@@ -1,0 +1,224 @@
+// The console's own script: the live stream, times that run, keys, the composer. Pages work without it; they just stand still.
+"use strict";
+
+(() => {
+  const body = document.body;
+  const texts = body.dataset.texts ? JSON.parse(body.dataset.texts) : {};
+  const byId = (id) => document.getElementById(id);
+  const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
+  const say = (key, n) => (texts[key] || "").replace("{n}", n);
+
+  // -- times -----------------------------------------------------------------------------------------------------
+
+  function timeLeft(due, now) {
+    const milliseconds = due - now;
+    const direction = milliseconds < 0 ? "over" : "left";
+    const minutes = Math.floor(Math.abs(milliseconds) / 60000);
+    const level = direction === "over" ? "over" : milliseconds <= 30 * 60000 ? "soon" : "calm";
+    const [unit, n] = minutes < 60 ? ["minutes", minutes]
+      : minutes < 48 * 60 ? ["hours", Math.floor(minutes / 60)]
+      : ["days", Math.floor(minutes / (24 * 60))];
+    return { words: say(`deadline.${direction}.${unit}`, n), level };
+  }
+
+  function runTimes() {
+    const now = Date.now();
+    for (const time of all("time[data-due]")) {
+      const { words, level } = timeLeft(Date.parse(time.dateTime), now);
+      if (words && time.textContent !== words) time.textContent = words;
+      time.classList.remove("over", "soon", "calm");
+      time.classList.add(level);
+    }
+  }
+
+  function runCountdowns() {
+    for (const bar of all(".undo[data-due]")) {
+      const seconds = Math.ceil((Date.parse(bar.dataset.due) - Date.now()) / 1000);
+      const count = bar.querySelector("[data-countdown]");
+      if (count) count.textContent = seconds > 0 ? say("pending.seconds", seconds) : "";
+      if (seconds <= -1) bar.remove();
+    }
+  }
+
+  setInterval(runTimes, 15000);
+  setInterval(runCountdowns, 250);
+
+  // -- the live stream ---------------------------------------------------------------------------------------------
+
+  let stream = null;
+  let waitSeconds = 2;
+
+  function show(state) {
+    const live = byId("live");
+    if (!live || live.dataset.state === state) return;
+    live.dataset.state = state;
+    live.querySelector(".words").textContent = texts[`live.${state}`] || "";
+  }
+
+  function signal(topic) {
+    body.dispatchEvent(new CustomEvent(`live:${topic}`));
+  }
+
+  function connect() {
+    stream = new EventSource(body.dataset.live);
+    stream.addEventListener("hello", () => { waitSeconds = 2; show("on"); });
+    for (const topic of ["queue", "case", "pending"]) stream.addEventListener(topic, () => signal(topic));
+    stream.addEventListener("trouble", () => show("trouble"));
+    stream.addEventListener("recovered", () => { show("on"); signal("queue"); signal("case"); signal("pending"); });
+    stream.addEventListener("signed-out", () => { stream.close(); location.assign("/sign-in?over=1"); });
+    stream.onerror = () => {
+      show("off");
+      if (stream.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      setTimeout(connect, waitSeconds * 1000);
+      waitSeconds = Math.min(waitSeconds * 2, 30);
+    };
+  }
+
+  if (body.dataset.live) connect();
+  addEventListener("pagehide", () => stream && stream.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  // What the page fetches by itself must not keep a session alive.
+  body.addEventListener("htmx:configRequest", (event) => {
+    const cause = event.detail.triggeringEvent;
+    if (cause && (cause.type.startsWith("live:") || cause.type === "load")) event.detail.headers["X-Live"] = "1";
+  });
+
+  // -- what changed, said aloud ------------------------------------------------------------------------------------
+
+  let sound = null;
+  if (body.dataset.sound === "on") {
+    const start = () => { sound = sound || new AudioContext(); };
+    addEventListener("pointerdown", start, { once: true });
+    addEventListener("keydown", start, { once: true });
+  }
+
+  function ring() {
+    if (!sound) return;
+    for (const at of [0, 0.35, 0.7]) {
+      const tone = sound.createOscillator();
+      const volume = sound.createGain();
+      tone.frequency.value = 880;
+      volume.gain.setValueAtTime(0.25, sound.currentTime + at);
+      volume.gain.exponentialRampToValueAtTime(0.001, sound.currentTime + at + 0.3);
+      tone.connect(volume).connect(sound.destination);
+      tone.start(sound.currentTime + at);
+      tone.stop(sound.currentTime + at + 0.3);
+    }
+  }
+
+  const burningNow = () => Number((byId("burning-count") || { dataset: {} }).dataset.count || 0);
+  let burning = burningNow();
+  const title = document.title.replace(/^\(\d+!\) /, "");
+
+  function afterChange(target) {
+    runTimes();
+    runCountdowns();
+    if (target.id === "burning") {
+      const now = burningNow();
+      if (now > burning) { byId("alarm").textContent = texts["live.new_burning"]; ring(); }
+      burning = now;
+      document.title = now ? `(${now}!) ${title}` : title;
+    }
+    if (target.id === "queue") byId("announce").textContent = texts["live.new_case"];
+    if (target.id === "lines") keepUp(target);
+  }
+  body.addEventListener("htmx:afterSwap", (event) => afterChange(event.detail.target));
+
+  // -- conversation ------------------------------------------------------------------------------------------------
+
+  const lines = byId("lines");
+  const toEnd = () => { if (lines) lines.scrollTop = lines.scrollHeight; };
+  let wasAtEnd = true;
+  let said = lines ? all(".line.citizen", lines).length : 0;
+  if (lines) {
+    toEnd();
+    lines.addEventListener("scroll", () => { wasAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 60; });
+    lines.addEventListener("load", () => wasAtEnd && toEnd(), true);
+  }
+
+  function keepUp(target) {
+    if (wasAtEnd) toEnd();
+    const now = all(".line.citizen", target).length;
+    if (now > said) byId("announce").textContent = texts["live.new_line"];
+    said = now;
+    const send = byId("send");
+    if (send) send.disabled = Boolean(document.querySelector(".window.closed, .window.withdrawn"));
+  }
+
+  // -- composer ----------------------------------------------------------------------------------------------------
+
+  const composer = byId("composer");
+  const reply = byId("reply");
+
+  function count() {
+    const counter = byId("count");
+    const n = Array.from(reply.value.replace(/\r\n?/g, "\n").normalize("NFC").trim()).length;
+    counter.textContent = counter.dataset.format.replace("#", n);
+    counter.classList.toggle("too-long", n > Number(reply.dataset.max));
+  }
+
+  if (composer) {
+    const place = `draft:${composer.dataset.case}`;
+    if (!reply.value) reply.value = sessionStorage.getItem(place) || "";
+    reply.addEventListener("input", () => { count(); sessionStorage.setItem(place, reply.value); });
+    composer.addEventListener("submit", () => { sessionStorage.removeItem(place); byId("send").disabled = true; });
+    composer.addEventListener("click", (event) => {
+      const quick = event.target.closest("[data-insert]");
+      if (!quick) return;
+      reply.value = reply.value.trim() ? `${reply.value.trim()}\n${quick.dataset.insert}` : quick.dataset.insert;
+      reply.dispatchEvent(new Event("input"));
+      reply.focus();
+    });
+    count();
+  }
+  for (const select of all("select[data-submit]")) select.addEventListener("change", () => select.form.submit());
+
+  // -- keys --------------------------------------------------------------------------------------------------------
+
+  function move(step) {
+    const rows = all(".row > a");
+    if (!rows.length) return;
+    const at = rows.indexOf(document.activeElement);
+    rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + step))].focus();
+  }
+
+  function openAct(...names) {
+    const act = names.map((name) => byId(`act-${name}`)).find(Boolean);
+    if (!act) return;
+    act.open = true;
+    act.scrollIntoView({ block: "nearest" });
+    const field = act.querySelector("select, textarea");
+    if (field) field.focus();
+  }
+
+  const keys = {
+    j: () => move(1),
+    k: () => move(-1),
+    q: () => location.assign("/queue"),
+    r: () => reply && reply.focus(),
+    h: () => openAct("hand_over"),
+    e: () => openAct("correct"),
+    c: () => openAct("close", "reopen"),
+    u: () => { const undo = document.querySelector("[data-undo]"); if (undo) undo.click(); },
+    "/": () => { const search = byId("q"); if (search) search.focus(); },
+    "?": () => location.assign("/help"),
+  };
+
+  addEventListener("keydown", (event) => {
+    const field = event.target.closest("input, textarea, select");
+    if (field === reply && reply && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      if (!byId("send").disabled) composer.requestSubmit(byId("send"));
+    } else if (event.key === "Escape") {
+      const act = event.target.closest("details[open]");
+      if (act) { act.open = false; act.querySelector("summary").focus(); } else if (field) field.blur();
+    } else if (!field && body.dataset.keys === "on" && !event.ctrlKey && !event.metaKey && !event.altKey && keys[event.key]) {
+      event.preventDefault();
+      keys[event.key]();
+    }
+  });
+
+  runTimes();
+  runCountdowns();
+})();
