@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from cli.commands import asyncapi, dead_letters, init, settings, topics, webhook
+from cli.commands import ask, asyncapi, cases, dead_letters, init, records, settings, status, tokens, topics, webhook
 
 app = typer.Typer(
     name="hub",
@@ -38,6 +38,32 @@ def _add(group: typer.Typer, name: str, command: Callable[..., Any], *examples: 
     group.command(name, epilog="\n\n".join(f"Example: [bold]{example}[/bold]" for example in examples))(command)
 
 
+_add(app, "status", status.status, "hub status", "hub status --json")
+_add(
+    app,
+    "ask",
+    ask.ask,
+    'hub ask "làm căn cước cần giấy tờ gì vậy" --page tan-chanh-hiep',
+    'hub ask "cháy nhà ở đường Tô Ký" --page tan-chanh-hiep --user 0901 --json',
+)
+_case = _group("case", "One case.")
+_add(_case, "show", cases.show, "hub case show Q12-261124-0042", "hub case show Q12-261124-0042 --trace")
+_cases = _group("cases", "Find cases and answer them.")
+_add(
+    _cases,
+    "list",
+    cases.list_,
+    "hub cases list --unit tan-chanh-hiep",
+    "hub cases list --citizen 4000000000000000008:2000000000000000001 --all",
+)
+_add(
+    _cases,
+    "reply",
+    cases.reply,
+    'hub cases reply Q12-261124-0042 "Mời bác đến trụ sở sáng mai." --officer "Nguyễn Văn An"',
+    'hub cases reply Q12-261124-0042 "Đã xong." --close --dry-run',
+)
+_add(app, "tokens", tokens.tokens, "hub tokens", "hub tokens --json")
 _add(app, "init", init.init, "hub init", "hub init --replication-factor 3 --strict")
 _add(app, "topics", topics.topics, "hub topics", "hub topics --json")
 _add(app, "settings", settings.settings, "hub settings", "hub settings --markdown")
@@ -59,6 +85,16 @@ _add(
     "hub webhook send --event follow --user 2000000000000000042",
     "hub webhook send --file payload.json --repeat 3",
     "hub webhook send --bad-signature",
+)
+
+_records = _group("records", "Accepted webhooks that led to nothing else.")
+_add(
+    _records,
+    "list",
+    records.list_,
+    "hub records list",
+    "hub records list --reason event.unknown --body",
+    "hub records list --citizen 4000000000000000008:2000000000000000001",
 )
 
 _letters = _group("dead-letters", "Events that could not be handled: look at them, publish them again.")

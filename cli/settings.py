@@ -107,6 +107,19 @@ def read_state(home: Path) -> dict[str, Any]:
     return {field: state[key] for key, field in _FIELD_BY_STATE_KEY.items() if state.get(key)}
 
 
+def instances(settings: CliSettings) -> dict[str, list[str]]:
+    """Every address of each service: more than one where `make scale` started several."""
+    try:
+        known = json.loads((settings.hub_home / "state.json").read_text("utf-8")).get("instances", {})
+    except (OSError, ValueError):
+        known = {}
+    # An address given in the environment wins: it is another hub's, so what is noted here does not apply.
+    return {
+        name: several if url in (several := known.get(name) or []) else [url]
+        for name, url in settings.service_urls.items()
+    }
+
+
 def load_settings() -> CliSettings:
     """Find the hub.
 
