@@ -38,6 +38,8 @@ PORT_SETTINGS = {
 MAX_INSTANCES = 16
 # Longer than the services' own: 15 s for HTTP, 20 s for the consumers, some for closing clients.
 SERVICE_STOP_SECONDS = 45
+MAX_STARTS = 4
+"""Starts of one program while `make up` waits for it; then it is broken and waiting longer would only hide that."""
 SHIPPED = ("services", "shared", "data", "config", "requirements/runtime.lock")
 """What a running service was started from; when any of it changes, `make up` restarts the services."""
 
@@ -158,9 +160,7 @@ class Hub:
             self._await_kafka()
         if "mongo" in wanted:
             self._await_mongo()
-        for name in sorted(wanted):
-            if _family(name) in {*SERVICES, "simulator"}:
-                self._await_service(name)
+        self._await_services([name for name in sorted(wanted) if _family(name) in {*SERVICES, "simulator"}])
 
     def down(self) -> bool:
         """Stop everything in order and keep the data; returns whether anything was running."""
@@ -378,11 +378,17 @@ class Hub:
         names = [program.name for program in self._programs if program.name not in servers]
         self.supervisor.begin(names)
         with self.terminal.step("waiting for the services", f"{', '.join(names)} are ready"):
-            for name in names:
-                self._await_service(name)
+            self._await_services(names)
 
-    def _await_service(self, name: str) -> None:
-        self._until(lambda: _is_ready(self._port(name)), what=name, programs=[name])
+    def _await_services(self, names: Sequence[str]) -> None:
+        waiting = list(names)
+
+        def ask() -> str | None:
+            while waiting and (problem := _is_ready(self._port(waiting[0]))) is None:
+                waiting.pop(0)
+            return f"{waiting[0]}: {problem}" if waiting else None
+
+        self._until(ask, what="The hub", programs=waiting)
 
     # -- plumbing -------------------------------------------------------------------------------------------------
 
@@ -428,16 +434,20 @@ class Hub:
             return False
 
     def _until(self, ask: Callable[[], str | None], *, what: str, programs: Sequence[str]) -> None:
-        """Ask until the answer is None (all well); a program that gave up ends the wait at once."""
+        """Ask until the answer is None (all well); a program that ends again and again ends the wait early."""
         deadline = time.monotonic() + self.settings.ready_timeout_seconds
+        starts: set[tuple[str, int]] = set()
         while (problem := ask()) is not None:
             states = self.supervisor.processes() if programs else {}
-            fatal = [name for name in programs if states[name].state == "FATAL"]
-            if fatal or time.monotonic() > deadline:
-                blamed = next(iter(fatal or programs), None)
+            starts |= {(name, states[name].started_at) for name in programs}
+            dying = [name for name in programs if sum(name == other for other, _ in starts) > MAX_STARTS]
+            if dying or time.monotonic() > deadline:
+                blamed = next(iter(dying or programs), None)
                 raise StackError(
                     "not_ready",
-                    f"{what} {'could not be started' if fatal else 'is not ready'}: {problem}.",
+                    f"{dying[0]} ends again and again right after its start."
+                    if dying
+                    else f"{what} is not ready: {problem}.",
                     f"The whole log: {self.supervisor.log_file(blamed)}"
                     if blamed
                     else "It is not one of this hub's programs: start it, or correct its address.",

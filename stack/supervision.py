@@ -7,6 +7,7 @@ and a changed program is restarted without touching its neighbours. ADR 0002 say
 import configparser
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -103,7 +104,8 @@ class Supervisor:
             text = self.log_file(name).read_bytes()[-16_384:].decode("utf-8", errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        # A program that cannot start says the same at every try; once is enough.
+        return "\n".join([line for line, _ in itertools.groupby(text.splitlines())][-lines:])
 
     # -- the daemon -----------------------------------------------------------------------------------------------
 

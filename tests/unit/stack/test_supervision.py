@@ -119,3 +119,10 @@ def test_the_end_of_a_log_is_at_hand(tmp_path: Path) -> None:
     supervisor.logs.mkdir()
     supervisor.log_file("router").write_text("".join(f"line {n}\n" for n in range(100)), encoding="utf-8")
     assert supervisor.log_tail("router", lines=2) == "line 98\nline 99"
+
+
+def test_a_line_that_repeats_is_shown_once(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path)
+    supervisor.logs.mkdir()
+    supervisor.log_file("router").write_text("cannot start\n" * 9, encoding="utf-8")
+    assert supervisor.log_tail("router") == "cannot start"
