@@ -52,7 +52,7 @@ class Simulator:
             config,
             seed=settings.seed,
             webhook_url=settings.webhook_url,
-            family_names=yaml.safe_load((_DATA / "names.yaml").read_text(encoding="utf-8")),
+            names=yaml.safe_load((_DATA / "names.yaml").read_text(encoding="utf-8")),
         )
         self.tokens = TokenOffice(self.world, self.clock, settings.state_dir / "tokens.json")
         self.media = MediaStore(settings.state_dir / "media", settings.state_dir / "uploads.json")

@@ -114,9 +114,9 @@ class UnknownPage(LookupError):
 class World:
     """All apps, pages and people of one simulator."""
 
-    def __init__(self, config: ZaloConfig, *, seed: int, webhook_url: str, family_names: list[str]) -> None:
+    def __init__(self, config: ZaloConfig, *, seed: int, webhook_url: str, names: list[str]) -> None:
         self.seed = seed
-        self._names = family_names
+        self._names = names
         self.apps = {app.app_id: App(app, webhook_url=webhook_url) for app in config.apps}
         self.pages = {page.oa_id: Page(page, self.apps[page.app_id]) for page in config.pages}
         self._by_slug = {page.config.page: page for page in self.pages.values()}

@@ -145,7 +145,7 @@ class ZaloApi:
         else:
             call.body = await read_body(receive)
         page = call.caller = self._authenticate(call.headers, call.query)
-        call.limits = self._count(page.app)
+        self._count(call, page.app)
         if self._simulator.moods.active:
             call.moods = self._simulator.moods.for_call(call.path, page.oa_id)
             self._refuse_by_mood(call.moods, page)
@@ -180,18 +180,18 @@ class ZaloApi:
                 raise ZaloRefusal(-242)
         return page
 
-    def _count(self, app: App) -> tuple[bytes, bytes]:
-        """Count one call in the app's minute; returns the values of the two rate headers."""
+    def _count(self, call: Call, app: App) -> None:
+        """Count one call in the app's minute; refused or not, the answer carries the two rate headers."""
         limit = self._simulator.rate_limit_per_minute
         if not limit:
-            return _NO_LIMITS
+            return
         minute = self._simulator.clock.now_ms() // 60_000
         if app.minute != minute:
             app.minute, app.calls_in_minute = minute, 0
-        if app.calls_in_minute >= limit:
-            raise ZaloRefusal(-32)
         app.calls_in_minute += 1
-        return str(limit).encode(), str(limit - app.calls_in_minute).encode()
+        call.limits = str(limit).encode(), str(max(0, limit - app.calls_in_minute)).encode()
+        if app.calls_in_minute > limit:
+            raise ZaloRefusal(-32)
 
     def _refuse_by_mood(self, moods: list[Mood], page: Page) -> None:
         for mood in moods:
