@@ -29,7 +29,7 @@ logs: ## follow all logs, or one: make logs S=router (needs: make up)
 	$(PY) -m stack logs $(S)
 
 scale: venv ## run more instances of a service: make scale notifier=2
-	$(PY) -m stack scale $(strip $(foreach s,intake router notifier,$(if $(filter command line,$(origin $(s))),$(s)=$($(s)))))
+	$(PY) -m stack scale $(strip $(foreach s,intake router notifier console,$(if $(filter command line,$(origin $(s))),$(s)=$($(s)))))
 
 down: ## stop everything in order; data is kept
 	$(NEEDS_VENV)

@@ -119,6 +119,9 @@ def show(state: HubState, hub: Hub) -> None:
         lines.append(f"  Webhook   {state.webhook}")
         for service, addresses in state.instances.items():
             lines += [f"  {service:<9} {address}/health/ready" for address in addresses]
+    if state.console:
+        demo = f"  (demo accounts: {hub.home / 'demo-accounts.json'})" if state.simulator else ""
+        lines.append(f"  Officers  {state.console}/{demo}")
     if state.simulator:
         lines.append('  Ask       ./hub ask "làm căn cước cần giấy tờ gì vậy" --page tan-chanh-hiep')
     lines += [f"  Logs      {hub.supervisor.logs}  (make logs)", "  Stop      make down  (data is kept)"]

@@ -26,7 +26,7 @@ from stack.supervision import MARK, Program, Supervisor, write_private
 from stack.terminal import Terminal
 
 ServerName = Literal["kafka", "mongo"]
-SERVICES = ("intake", "router", "notifier")
+SERVICES = ("intake", "router", "notifier", "console")
 PORT_SETTINGS = {
     "kafka": "KAFKA_PORT",
     "mongo": "MONGO_PORT",
@@ -34,6 +34,7 @@ PORT_SETTINGS = {
     "intake": "WEBHOOK_PORT",
     "router": "ROUTER_PORT",
     "notifier": "NOTIFIER_PORT",
+    "console": "CONSOLE_PORT",
 }
 MAX_INSTANCES = 16
 # Longer than the services' own: 15 s for HTTP, 20 s for the consumers, some for closing clients.
@@ -470,6 +471,7 @@ class Hub:
             intake=first.get("intake"),
             router=first.get("router"),
             notifier=first.get("notifier"),
+            console=first.get("console"),
             simulator=f"http://{HOST}:{self._port('simulator')}" if "simulator" in names else None,
             webhook=self._webhook_url() if urls else None,
             zalo_config=str(config) if config and urls else None,

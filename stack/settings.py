@@ -42,6 +42,7 @@ class StackSettings(BaseSettings):
     webhook_port: int | None = Field(default=None, ge=1, le=65535)
     router_port: int | None = Field(default=None, ge=1, le=65535)
     notifier_port: int | None = Field(default=None, ge=1, le=65535)
+    console_port: int | None = Field(default=None, ge=1, le=65535)
     ready_timeout_seconds: float = Field(default=60, gt=0, le=600)
 
     @field_validator("kafka_nodes", mode="before")

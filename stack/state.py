@@ -17,6 +17,7 @@ class HubState:
     intake: str | None
     router: str | None
     notifier: str | None
+    console: str | None
     simulator: str | None
     webhook: str | None
     zalo_config: str | None

@@ -50,7 +50,7 @@ class RunningHub:
 
     @property
     def programs(self) -> list[str]:
-        """Names of all programs: kafka, mongo, simulator, intake, router, notifier, and notifier-2 … after scaling."""
+        """Names of all programs: kafka, mongo, simulator and the services; notifier-2 … after scaling."""
         return sorted(self._hub.supervisor.processes())
 
     def pid(self, program: str) -> int:

@@ -72,9 +72,9 @@ def test_every_program_has_a_port_of_its_own_and_the_webhook_is_the_first_intake
     hub = a_hub(tmp_path)
     hub._memory.instances["intake"] = 2
     programs = {program.name: program for program in hub._plan_hub()}
-    assert set(programs) == {"simulator", "intake", "intake-2", "router", "notifier"}
+    assert set(programs) == {"simulator", "intake", "intake-2", "router", "notifier", "console"}
     ports = [program.environment["HTTP_PORT"] for name, program in programs.items() if name != "simulator"]
-    assert len(set(ports)) == 4
+    assert len(set(ports)) == 5
     assert hub._webhook_url() == f"http://127.0.0.1:{programs['intake'].environment['HTTP_PORT']}/webhooks/zalo"
 
 

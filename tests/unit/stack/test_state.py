@@ -11,6 +11,7 @@ def a_state() -> HubState:
         intake="http://127.0.0.1:20003",
         router="http://127.0.0.1:20004",
         notifier="http://127.0.0.1:20005",
+        console="http://127.0.0.1:20006",
         simulator=None,
         webhook="http://127.0.0.1:20003/webhooks/zalo",
         zalo_config=None,
