@@ -49,6 +49,7 @@ __all__ = [
     "UpdateMany",
     "UpdateOne",
     "bulk_update",
+    "insert_in_order",
     "insert_new",
     "open_store",
     "patiently",
@@ -276,6 +277,28 @@ async def insert_new(collection: Collection, documents: Sequence[Document]) -> s
             refused = {failure["index"] for failure in failures}
     # By position, not by id: of the same document twice in one call the first was inserted.
     return {document["_id"] for index, document in enumerate(documents) if index not in refused}
+
+
+async def insert_in_order(collection: Collection, documents: Sequence[Document]) -> int:
+    """Insert documents one after another and stop at the first whose `_id` or unique key is there already.
+
+    Returns:
+        How many were inserted: always the first ones, so that none is there whose predecessors are missing.
+
+    Raises:
+        StoreUnavailable: unreachable; some of the first ones may be inserted.
+    """
+    if not documents:
+        return 0
+    with store_errors():
+        try:
+            await collection.insert_many(documents, ordered=True)
+        except BulkWriteError as error:
+            failures = error.details.get("writeErrors", [])
+            if error.details.get("writeConcernErrors") or any(f.get("code") != DUPLICATE_KEY for f in failures):
+                raise
+            return int(error.details["nInserted"])
+    return len(documents)
 
 
 async def bulk_update(collection: Collection, updates: Sequence[UpdateOne | UpdateMany]) -> list[int]:
