@@ -1,0 +1,1 @@
+"""The router's outside systems: MongoDB and the data files."""

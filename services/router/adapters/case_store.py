@@ -1,0 +1,301 @@
+"""Cases, their history and the inbox in MongoDB.
+
+Every write is repeatable: fixed `_id`s, absolute values, and for a case the version it must have. Each call is one
+round trip for a whole batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from services.router.domain.cases import CASE_FIELDS, Case, Given
+from services.router.domain.officers import OfficerEffect
+from services.router.domain.plans import (
+    CaseEntry,
+    CaseStep,
+    Plan,
+    PlannedMessage,
+    broken_inserts,
+    case_writes,
+)
+from services.router.errors import CaseMoved
+from shared.events import ReplyRequested
+from shared.mongo import Document, Store, UpdateOne, insert_in_order, insert_new, patiently
+
+_CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
+_PLAN_PROJECTION = {"citizen_key": 1, "case_id": 1, "case_code": 1, "state": 1, "effects": 1}
+
+
+class MongoCaseStore:
+    """`messages`, `cases`, `case_entries` and `counters`."""
+
+    def __init__(self, store: Store) -> None:
+        self._messages = store["messages"]
+        self._cases = store["cases"]
+        self._entries = store["case_entries"]
+        self._counters = store["counters"]
+
+    async def plans_of(self, event_ids: Sequence[str]) -> dict[str, Plan]:
+        """See `CaseStore`."""
+        query = {"_id": {"$in": list(event_ids)}}
+        documents = await patiently(lambda: self._messages.find(query, _PLAN_PROJECTION).to_list(None))
+        return {document["_id"]: _to_plan(document) for document in documents}
+
+    async def open_cases(self, citizen_keys: Sequence[str]) -> list[Case]:
+        """See `CaseStore`; at most one a matter and citizen, by the unique partial index."""
+        return await self._find_cases({"citizen_key": {"$in": list(citizen_keys)}, "is_open": True})
+
+    async def cases_with_ids(self, case_ids: Sequence[str]) -> list[Case]:
+        """See `CaseStore`."""
+        return await self._find_cases({"_id": {"$in": list(case_ids)}})
+
+    async def closed_cases(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Case]:
+        """See `CaseStore`."""
+        return await self._find_cases(
+            {
+                "citizen_key": {"$in": list(citizen_keys)},
+                "last_message_at": {"$gt": since, "$lt": until},
+                "is_open": False,
+            }
+        )
+
+    async def cases_with_codes(self, codes: Sequence[str]) -> dict[str, Case]:
+        """See `OfficerStore`."""
+        return {case.code: case for case in await self._find_cases({"code": {"$in": list(codes)}})}
+
+    async def _find_cases(self, query: Mapping[str, Any]) -> list[Case]:
+        documents = await patiently(lambda: self._cases.find(query, _CASE_PROJECTION).to_list(None))
+        return [_to_case(document) for document in documents]
+
+    async def recent_replies(
+        self, citizen_keys: Sequence[str], *, since: datetime, until: datetime
+    ) -> dict[str, dict[str, datetime]]:
+        """See `CaseStore`."""
+        query = {
+            "citizen_key": {"$in": list(citizen_keys)},
+            "sent_at": {"$gt": since, "$lt": until},
+            "case_id": None,
+            "reply_template": {"$ne": None},
+        }
+        projection = {"_id": 0, "citizen_key": 1, "reply_template": 1, "received_at": 1}
+        documents = await patiently(lambda: self._messages.find(query, projection).to_list(None))
+        given: dict[str, dict[str, datetime]] = {}
+        for document in documents:
+            times = given.setdefault(document["citizen_key"], {})
+            template, at = document["reply_template"], document["received_at"]
+            times[template] = max(at, times.get(template, at))
+        return given
+
+    async def take_numbers(self, day: date, count: int) -> range:
+        """See `CaseStore`; a repeated call leaves a gap."""
+        series = f"case_codes:{day.isoformat()}"
+        increase = {"$inc": {"last": count}}
+
+        async def draw() -> Document | None:
+            return await self._counters.find_one_and_update({"_id": series}, increase, return_document=True)
+
+        document = await patiently(draw)
+        while document is None:  # the first case of the day
+            await patiently(lambda: insert_new(self._counters, [{"_id": series, "last": 0}]))
+            document = await patiently(draw)
+        return range(document["last"] - count + 1, document["last"] + 1)
+
+    async def record(self, planned: Sequence[PlannedMessage]) -> None:
+        """See `CaseStore`."""
+        if not planned:
+            return
+        # In order: if only some get through, they are the first ones, and no plan builds on one that is missing.
+        inserted = await insert_in_order(self._messages, [_message_document(one) for one in planned])
+        if inserted < len(planned):
+            raise CaseMoved("a message of the batch was decided by another replica")
+
+    async def carry_out(self, plans: Sequence[Plan], stored: Mapping[str, int]) -> None:
+        """See `CaseStore`."""
+        writes = case_writes(plans, stored)
+        if broken_inserts(writes):
+            raise CaseMoved("a case of an earlier plan is not there yet")
+        if writes.updates:  # before the inserts: closing a case frees its matter for the next one
+            updates = [
+                UpdateOne({"_id": case_id, "citizen_version": version}, {"$set": _encoded(values)})
+                for (case_id, version), values in writes.updates.items()
+            ]
+            result = await patiently(lambda: self._cases.bulk_write(updates, ordered=False))
+            if result.matched_count < len(updates):
+                # Either a repeated write after a lost answer, or another replica: reading again tells.
+                raise CaseMoved("a case has another version than it had when it was read")
+        if writes.inserts:
+            documents = [_case_document(values) for values in writes.inserts.values()]
+            inserted = await patiently(lambda: insert_new(self._cases, documents))
+            await self._require({document["_id"] for document in documents} - inserted)
+        entries = [_entry_document(entry) for plan in plans for entry in plan.entries]
+        await patiently(lambda: insert_new(self._entries, entries))
+
+    async def _require(self, case_ids: set[str]) -> None:
+        """Cases that could not be inserted must be there; else another open case holds their matter."""
+        if not case_ids:
+            return
+        query = {"_id": {"$in": sorted(case_ids)}}
+        found = await patiently(lambda: self._cases.find(query, {"_id": 1}).to_list(None))
+        if len(found) < len(case_ids):
+            raise CaseMoved("another open case holds the matter")
+
+    async def settle(self, event_ids: Sequence[str]) -> None:
+        """See `CaseStore`; the plan is not needed any more."""
+        query = {"_id": {"$in": list(event_ids)}}
+        change = {"$set": {"state": "settled"}, "$unset": {"effects": ""}}
+        await patiently(lambda: self._messages.update_many(query, change))
+
+    async def apply_officer_effects(self, effects: Sequence[OfficerEffect]) -> None:
+        """See `OfficerStore`."""
+        entries = [_entry_document(effect.entry) for effect in effects]
+        await patiently(lambda: insert_new(self._entries, entries))
+        updates: list[UpdateOne] = []
+        for effect in effects:
+            updates.append(
+                UpdateOne(
+                    {"_id": effect.case_id, "officer_event_ids": {"$ne": effect.event_id}},
+                    {"$set": dict(effect.values), "$addToSet": {"officer_event_ids": effect.event_id}},
+                )
+            )
+            updates.append(
+                UpdateOne(
+                    {"_id": effect.case_id, "first_response_at": None},
+                    {"$set": {"first_response_at": effect.responded_at}},
+                )
+            )
+        await patiently(lambda: self._cases.bulk_write(updates, ordered=True))
+
+
+def _encoded(values: Mapping[str, Any]) -> Document:
+    document: Document = {}
+    for name, value in values.items():
+        if name == "given":
+            document[name] = [{"template": g.template, "at": g.at, "times": g.times} for g in value]
+        elif name == "case_id":
+            document["_id"] = value
+        else:
+            document[name] = list(value) if isinstance(value, tuple) else value
+    return document
+
+
+def _decoded(document: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        if name == "given":
+            values[name] = tuple(Given(g["template"], g["at"], g["times"]) for g in value)
+        elif name == "_id":
+            values["case_id"] = value
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def _case_document(values: Mapping[str, Any]) -> Document:
+    return {**_encoded(values), "officer_event_ids": []}
+
+
+def _to_case(document: Document) -> Case:
+    return Case(**_decoded(document))
+
+
+def _entry_document(entry: CaseEntry) -> Document:
+    details = {"template": entry.template, "reply_id": entry.reply_id}
+    return {
+        "_id": entry.entry_id,
+        "case_id": entry.case_id,
+        "case_code": entry.case_code,
+        "kind": entry.kind,
+        "at": entry.at,
+        "by": entry.by,
+        "event_id": entry.event_id,
+        "reasons": list(entry.reasons),
+        "changes": [{"field": name, "from": old, "to": new} for name, old, new in entry.changes],
+        "details": {name: value for name, value in details.items() if value is not None},
+        "text": entry.text,
+    }
+
+
+def _to_entry(document: Document) -> CaseEntry:
+    return CaseEntry(
+        entry_id=document["_id"],
+        case_id=document["case_id"],
+        case_code=document["case_code"],
+        kind=document["kind"],
+        at=document["at"],
+        by=document["by"],
+        event_id=document["event_id"],
+        reasons=tuple(document["reasons"]),
+        changes=tuple((c["field"], c["from"], c["to"]) for c in document["changes"]),
+        template=document["details"].get("template"),
+        reply_id=document["details"].get("reply_id"),
+        text=document["text"],
+    )
+
+
+def _step_document(step: CaseStep) -> Document:
+    return {"case_id": step.case_id, "version": step.version, "opens": step.opens, "values": _encoded(step.values)}
+
+
+def _message_document(one: PlannedMessage) -> Document:
+    message, decision, plan = one.message, one.decision, one.plan
+    reading, assignment = decision.reading, decision.assignment
+    return {
+        "_id": message.event_id,
+        "citizen_key": message.citizen_key,
+        "channel": message.channel,
+        "page": message.page,
+        "oa_id": message.oa_id,
+        "user_id": message.user_id,
+        "user_id_by_app": message.user_id_by_app,
+        "message_id": message.message_id,
+        "correlation_id": message.correlation_id,
+        "kind": message.kind,
+        "text": message.text,
+        "original_text": message.original_text,
+        "text_was_cut": message.text_was_cut,
+        "location": message.location.model_dump() if message.location else None,
+        "attachments": [attachment.model_dump() for attachment in message.attachments],
+        "quoted_message_id": message.quoted_message_id,
+        "conversation_id": message.conversation_id,
+        "sent_at": message.sent_at,
+        "received_at": message.received_at,
+        "decided_at": one.decided_at,
+        "category": reading.category,
+        "subtopic": reading.subtopic,
+        "urgency": reading.urgency,
+        "confidence": reading.confidence,
+        "needs_person": reading.needs_person,
+        "topics": list(reading.topics),
+        "language": reading.language,
+        "unit": assignment.unit,
+        "evidence": [*reading.evidence, *assignment.evidence],
+        "doubts": [*reading.doubts, *assignment.doubts],
+        "reasons": list(decision.reasons),
+        "case_id": plan.case_id,
+        "case_code": plan.case_code,
+        "reply_id": plan.reply.event_id if plan.reply else None,
+        "reply_template": plan.reply.template if plan.reply else None,
+        "state": "decided",
+        "effects": {
+            "steps": [_step_document(step) for step in plan.steps],
+            "entries": [_entry_document(entry) for entry in plan.entries],
+            "reply": plan.reply.model_dump(mode="json", exclude_none=True) if plan.reply else None,
+        },
+    }
+
+
+def _to_plan(document: Document) -> Plan:
+    effects = document.get("effects") or {"steps": [], "entries": [], "reply": None}
+    return Plan(
+        event_id=document["_id"],
+        citizen_key=document["citizen_key"],
+        case_id=document["case_id"],
+        case_code=document["case_code"],
+        steps=tuple(
+            CaseStep(step["case_id"], step["version"], step["opens"], _decoded(step["values"]))
+            for step in effects["steps"]
+        ),
+        entries=tuple(_to_entry(entry) for entry in effects["entries"]),
+        reply=ReplyRequested.model_validate(effects["reply"]) if effects["reply"] else None,
+        is_settled=document["state"] == "settled",
+    )

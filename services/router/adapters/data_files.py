@@ -1,0 +1,105 @@
+"""The data files of the router, read and checked at start-up: a wrong file stops the start and says where."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from services.router.domain.answers import AnswerBook, EmergencyNumber, Procedure, Templates
+from services.router.domain.assignment import NewWard, UnitResolver
+from services.router.domain.deadlines import ServiceLevels
+from services.router.domain.places import Gazetteer, PlaceFinder
+from services.router.domain.understanding import RuleBook, RuleUnderstanding
+from shared.directory import Directory
+from shared.errors import ConfigurationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _NewWardLine(BaseModel):
+    name: str
+    code: str
+    clause: int
+    named_like: str
+    old_wards: tuple[str, ...]
+
+
+class _NewWards(BaseModel):
+    works_from: date
+    new_wards: tuple[_NewWardLine, ...]
+
+
+class _Procedures(BaseModel):
+    procedures: tuple[Procedure, ...]
+
+
+class _Numbers(BaseModel):
+    numbers: dict[str, EmergencyNumber]
+
+
+def _load(file: Path, model: type[M]) -> M:
+    try:
+        content: Any = yaml.safe_load(file.read_text("utf-8"))
+        return model.model_validate(content)
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+
+
+def load_understanding(data_dir: Path) -> RuleUnderstanding:
+    """The rule set.
+
+    Raises:
+        ConfigurationError: `rules/understanding.yaml` is missing or wrong.
+    """
+    file = data_dir / "rules" / "understanding.yaml"
+    book = _load(file, RuleBook)
+    try:
+        return RuleUnderstanding(book)
+    except ValueError as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+
+
+def load_unit_resolver(data_dir: Path, directory: Directory) -> UnitResolver:
+    """The unit rules over gazetteer and directory.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong, or the gazetteer names a ward that does not exist.
+    """
+    gazetteer = _load(data_dir / "gazetteer.yaml", Gazetteer)
+    merger = _load(data_dir / "directory" / "new_wards.yaml", _NewWards)
+    slugs = {unit.slug for unit in directory.units}
+    named = {*gazetteer.wards, *(ward for place in gazetteer.places for ward in place.wards)}
+    named |= {ward for new in merger.new_wards for ward in new.old_wards}
+    if strangers := sorted(named - slugs):
+        raise ConfigurationError(f"gazetteer.yaml or new_wards.yaml name wards that do not exist: {strangers}")
+    return UnitResolver(
+        PlaceFinder(gazetteer),
+        successors={unit.slug: unit.succeeded_by for unit in directory.units if unit.succeeded_by},
+        new_wards=[NewWard(new.named_like, new.old_wards, merger.works_from) for new in merger.new_wards],
+    )
+
+
+def load_service_levels(data_dir: Path) -> ServiceLevels:
+    """Priorities, deadlines and windows.
+
+    Raises:
+        ConfigurationError: `service_levels.yaml` is missing or wrong.
+    """
+    return _load(data_dir / "service_levels.yaml", ServiceLevels)
+
+
+def load_answers(data_dir: Path, *, allows_unapproved: bool) -> AnswerBook:
+    """Templates, procedures and numbers.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong, or a text names something that does not exist.
+    """
+    templates = _load(data_dir / "templates.yaml", Templates)
+    procedures = _load(data_dir / "procedures.yaml", _Procedures).procedures
+    numbers = _load(data_dir / "emergency_numbers.yaml", _Numbers).numbers
+    try:
+        return AnswerBook(templates, procedures, numbers, allows_unapproved=allows_unapproved)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigurationError(f"templates.yaml: a text names {error}, which does not exist") from error

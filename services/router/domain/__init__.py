@@ -1,0 +1,1 @@
+"""The router's rules: pure functions over data; no clock, no input or output, no await."""

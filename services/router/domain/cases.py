@@ -1,0 +1,548 @@
+"""Cases: what a message opens, joins, escalates or leaves alone. "Say it once": repeats join the open case.
+
+Everything here is a pure function of the message, its reading, its assignment and what is known of the citizen.
+The outcome (`Decision`) is complete: applying it needs no further thought, so that it can be stored first and applied
+again after a crash. See docs/architecture/router.md for the order of the writes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from services.router.domain.answers import Answer, AnswerBook
+from services.router.domain.assignment import BASIS_STRENGTH, Assignment
+from services.router.domain.deadlines import ServiceLevel, ServiceLevels
+from services.router.domain.understanding import INCIDENTS, PRECEDENCE, Category, Reading, Urgency
+from shared.directory import DirectoryView
+from shared.events import CitizenMessageReceived, ReplyContent, ReplyRequested
+from shared.ids import deterministic_id
+
+CaseState = Literal["waiting_officer", "answered_automatically", "answered_by_officer", "closed", "closed_by_itself"]
+
+URGENCY_ORDER: tuple[Urgency, ...] = ("emergency", "high", "normal")
+MAX_REASONS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that a case has had, so that an acknowledgement is not repeated."""
+
+    template: str
+    at: datetime
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What an officer works on.
+
+    Attributes:
+        case_id: deterministic from the message that opened it and the matter.
+        code: the one people quote; "" until numbers are drawn for the batch.
+        matter: one open case of a citizen for each.
+        unit_basis: why this unit; a stronger basis may move the case.
+        due_at: None where nobody has to act.
+        closes_at: when an automatically answered case is over; looked at when the case is read.
+        citizen_version: counts the citizen's changes; the guard that makes applying them repeatable.
+    """
+
+    case_id: str
+    code: str
+    citizen_key: str
+    page: str
+    oa_id: str
+    user_id: str
+    user_id_by_app: str | None
+    conversation_id: str | None
+    matter: str
+    category: Category
+    subtopic: str | None
+    urgency: Urgency
+    priority: int
+    unit: str
+    unit_basis: str
+    state: CaseState
+    is_open: bool
+    needs_person: bool
+    opened_at: datetime
+    last_message_at: datetime
+    due_at: datetime | None = None
+    closes_at: datetime | None = None
+    closed_at: datetime | None = None
+    first_response_at: datetime | None = None
+    reasons: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    given: tuple[Given, ...] = ()
+    channel: str = "zalo"
+    correlation_id: str = ""
+    confidence: float = 0.0
+    citizen_version: int = 0
+
+    def is_over(self, at: datetime) -> bool:
+        """Whether it closed itself before this moment."""
+        return self.is_open and self.closes_at is not None and self.closes_at <= at
+
+
+CASE_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Case))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseChange:
+    """One step of a case; `before` is None where it is opened."""
+
+    before: Case | None
+    after: Case
+
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ; all of them where the case is new."""
+        return {
+            name: getattr(self.after, name)
+            for name in CASE_FIELDS
+            if self.before is None or getattr(self.before, name) != getattr(self.after, name)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDraft:
+    """A reply before the case has its code."""
+
+    template: str
+    language: Literal["vi", "en"]
+    unit_name: str
+    is_emergency: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a case's history."""
+
+    kind: Literal["opened", "joined", "closed_by_itself"]
+    case_id: str
+    reasons: tuple[str, ...]
+    changes: tuple[tuple[str, str | None, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """All that follows from one message."""
+
+    message: CitizenMessageReceived
+    reading: Reading
+    assignment: Assignment
+    case_id: str | None
+    reasons: tuple[str, ...]
+    changes: tuple[CaseChange, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    reply: ReplyDraft | None = None
+
+
+@dataclass
+class Citizen:
+    """What is known of one citizen on one page, kept up to date while a batch is decided.
+
+    Attributes:
+        cases: open ones, and those closed a short time ago.
+        recent_replies: replies outside of any case, template to time.
+    """
+
+    cases: dict[str, Case] = field(default_factory=dict)
+    recent_replies: dict[str, datetime] = field(default_factory=dict)
+
+    def open_cases(self) -> list[Case]:
+        """The open ones, the latest first."""
+        found = [case for case in self.cases.values() if case.is_open]
+        return sorted(found, key=lambda c: (c.last_message_at, c.case_id), reverse=True)
+
+    def open_for(self, matter: str) -> Case | None:
+        """The open case of a matter; there is at most one."""
+        return next((case for case in self.open_cases() if case.matter == matter), None)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The rules and texts by which messages are decided."""
+
+    levels: ServiceLevels
+    answers: AnswerBook
+
+    def decide(
+        self,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        assignment: Assignment,
+        citizen: Citizen,
+        view: DirectoryView,
+    ) -> Decision:
+        """Decide one message and bring `citizen` up to date, so that the next one sees it."""
+        at = message.received_at
+        over = [_closed_by_itself(case, at) for case in citizen.open_cases() if case.is_over(at)]
+        for change in over:
+            citizen.cases[change.after.case_id] = change.after
+        closing = tuple(Entry("closed_by_itself", c.after.case_id, ("case.closed_by_itself",)) for c in over)
+        answer = self.answers.choose(reading, assignment)
+        target = self._target(message, reading, citizen)
+        if target is None:
+            outcome = self._without_case(message, reading, assignment, answer, citizen, view)
+        else:
+            outcome = self._with_case(message, reading, assignment, answer, target, view)
+            for change in outcome.changes:
+                citizen.cases[change.after.case_id] = change.after
+        return replace(outcome, changes=(*over, *outcome.changes), entries=(*closing, *outcome.entries))
+
+    # ------------------------------------------------------------------ which case
+
+    def _target(self, message: CitizenMessageReceived, reading: Reading, citizen: Citizen) -> "Case | str | None":
+        """The case to join, the matter to open, or None where no case is needed."""
+        latest = next(iter(citizen.open_cases()), None)
+        if latest is not None and message.received_at - latest.last_message_at > self._hours("follow_up_hours"):
+            latest = None
+        if reading.cancels:
+            return citizen.open_for("incident") or latest
+        if reading.asks_for_person and reading.category not in (*INCIDENTS, "complaint"):
+            return latest or self._reopenable(message, citizen) or "conversation"
+        matter = matter_of(reading)
+        if matter is not None:
+            return citizen.open_for(matter) or matter
+        if latest is not None:
+            return latest
+        return "conversation" if has_content(reading) else None
+
+    def _reopenable(self, message: CitizenMessageReceived, citizen: Citizen) -> Case | None:
+        open_matters = {case.matter for case in citizen.open_cases()}
+        since = message.received_at - self._hours("reopen_hours")
+        closed = [
+            case
+            for case in citizen.cases.values()
+            if not case.is_open and case.last_message_at > since and case.matter not in open_matters
+        ]
+        return max(closed, key=lambda c: (c.last_message_at, c.case_id), default=None)
+
+    def _hours(self, window: str) -> timedelta:
+        return timedelta(hours=getattr(self.levels.windows, window))
+
+    # ------------------------------------------------------------------ no case
+
+    def _without_case(
+        self,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        assignment: Assignment,
+        answer: Answer | None,
+        citizen: Citizen,
+        view: DirectoryView,
+    ) -> Decision:
+        reasons = ["message.no_case_needed"]
+        reply = None
+        if answer is None:
+            reasons.append("answer.not_needed")
+        elif _is_recent(citizen.recent_replies.get(answer.template), message, self._hours("greeting_hours")):
+            reasons.append("answer.already_given")
+        else:
+            reasons.append(answer.reason)
+            reply = _draft(answer, reading, assignment.unit, view)
+            citizen.recent_replies[answer.template] = message.received_at
+        return _decision(message, reading, assignment, None, reasons, reply=reply)
+
+    # ------------------------------------------------------------------ a case
+
+    def _with_case(
+        self,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        assignment: Assignment,
+        answer: Answer | None,
+        target: "Case | str",
+        view: DirectoryView,
+    ) -> Decision:
+        before = target if isinstance(target, Case) else None
+        answer = _answer_in_case(answer, reading, before)
+        level = self.levels.level_of(reading.category, reading.urgency, reading.topics)
+        if isinstance(target, Case):
+            after, reasons = self._joined(target, message, reading, assignment, answer, level)
+        else:
+            after, reasons = self._opened(target, message, reading, assignment, answer, level)
+        reply = None
+        if answer is None:
+            reasons.append("answer.not_needed")
+        elif not answer.is_direct and self._is_given(before, answer, message, reading):
+            reasons.append("answer.already_given")
+        else:
+            reasons.append(answer.reason)
+            reply = _draft(answer, reading, after.unit, view)
+            after = _remember(after, answer, message)
+            if answer.closes and _times(after, answer) >= self.levels.windows.repeated_question and before:
+                after = self._to_person(after, message, level)
+                reasons.append("case.question_repeated")
+        after = replace(
+            after,
+            reasons=tuple(dict.fromkeys((*after.reasons, *reading.reasons, *assignment.reasons, *reasons)))[
+                -MAX_REASONS:
+            ],
+            citizen_version=after.citizen_version + 1,
+        )
+        change = CaseChange(before, after)
+        entry = Entry("joined" if before else "opened", after.case_id, tuple(reasons), _told_changes(change))
+        return _decision(message, reading, assignment, after.case_id, reasons, (change,), (entry,), reply)
+
+    def _opened(
+        self,
+        matter: str,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        assignment: Assignment,
+        answer: Answer | None,
+        level: ServiceLevel,
+    ) -> tuple[Case, list[str]]:
+        is_answered = answer is not None and answer.closes
+        at = message.received_at
+        case = Case(
+            case_id=deterministic_id("case", message.event_id, matter),
+            code="",
+            citizen_key=message.citizen_key,
+            page=message.page,
+            oa_id=message.oa_id,
+            user_id=message.user_id,
+            user_id_by_app=message.user_id_by_app,
+            conversation_id=message.conversation_id,
+            matter=matter,
+            category=reading.category,
+            subtopic=reading.subtopic,
+            urgency=reading.urgency,
+            priority=level.priority,
+            unit=assignment.unit,
+            unit_basis=assignment.basis,
+            state="answered_automatically" if is_answered else "waiting_officer",
+            is_open=True,
+            needs_person=not is_answered,
+            opened_at=at,
+            channel=message.channel,
+            correlation_id=message.correlation_id,
+            confidence=reading.confidence,
+            last_message_at=message.sent_at,
+            due_at=None if is_answered else level.due_at(at, self.levels.working_time),
+            closes_at=at + self._hours("answered_closes_after_hours") if is_answered else None,
+            doubts=tuple(dict.fromkeys((*reading.doubts, *assignment.doubts))),
+            evidence=tuple(dict.fromkeys((*reading.evidence, *assignment.evidence))),
+        )
+        return case, ["case.opened"]
+
+    def _joined(
+        self,
+        case: Case,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        assignment: Assignment,
+        answer: Answer | None,
+        level: ServiceLevel,
+    ) -> tuple[Case, list[str]]:
+        reasons = ["case.joined"] if case.is_open else ["case.reopened"]
+        at = message.received_at
+        after = replace(
+            case,
+            is_open=True,
+            closed_at=None,
+            last_message_at=max(case.last_message_at, message.sent_at),
+            conversation_id=message.conversation_id or case.conversation_id,
+            doubts=tuple(dict.fromkeys((*case.doubts, *reading.doubts, *assignment.doubts)))[-MAX_REASONS:],
+            evidence=tuple(dict.fromkeys((*case.evidence, *reading.evidence, *assignment.evidence)))[-MAX_REASONS:],
+        )
+        has_matter = matter_of(reading) is not None
+        if has_matter and PRECEDENCE.index(reading.category) < PRECEDENCE.index(case.category):
+            after = replace(after, category=reading.category, subtopic=reading.subtopic)
+            reasons.append("case.escalated")
+        if URGENCY_ORDER.index(reading.urgency) < URGENCY_ORDER.index(case.urgency):
+            after = replace(after, urgency=reading.urgency)
+        if has_matter and level.priority < case.priority:
+            after = replace(after, priority=level.priority)
+        after, moved = _moved(after, message, assignment, has_matter=has_matter)
+        reasons += moved
+        if self._wants_person(reading, answer):
+            if after.state != "waiting_officer":
+                reasons.append("case.handed_to_person")
+            after = self._to_person(after, message, level)
+        elif answer is not None and answer.closes and case.state != "waiting_officer":
+            closes_at = at + self._hours("answered_closes_after_hours")
+            after = replace(after, state="answered_automatically", closes_at=closes_at)
+        return after, reasons
+
+    def _to_person(self, case: Case, message: CitizenMessageReceived, level: ServiceLevel) -> Case:
+        """A person has to act; a deadline that stands is never put off."""
+        due_at = level.due_at(message.received_at, self.levels.working_time)
+        if case.state == "waiting_officer" and case.due_at is not None:
+            due_at = min(case.due_at, due_at)
+        return replace(case, state="waiting_officer", needs_person=True, due_at=due_at, closes_at=None)
+
+    @staticmethod
+    def _wants_person(reading: Reading, answer: Answer | None) -> bool:
+        """Whether somebody has to look; thanks, stickers and what was answered completely need nobody."""
+        if reading.asks_for_person or reading.cancels:
+            return True
+        if answer is not None and answer.closes:
+            return False
+        return matter_of(reading) is not None or has_content(reading)
+
+    def _is_given(self, before: Case | None, answer: Answer, message: CitizenMessageReceived, reading: Reading) -> bool:
+        if before is None:
+            return False
+        last = next((g.at for g in before.given if g.template == answer.template), None)
+        if reading.category == "greeting":
+            return _is_recent(last, message, self._hours("greeting_hours"))
+        return _is_recent(last, message, timedelta(minutes=self.levels.windows.acknowledgement_minutes))
+
+
+def matter_of(reading: Reading) -> str | None:
+    """The matter a message belongs to by itself; None where it only continues something."""
+    if reading.category in INCIDENTS:
+        return "incident"
+    if reading.category == "complaint":
+        return "complaint"
+    if reading.category == "procedure":
+        return f"procedure.{reading.subtopic}"
+    if reading.category == "other" and set(reading.topics) & OTHER_BODIES:
+        return "conversation"
+    return None
+
+
+OTHER_BODIES = frozenset({"birth_marriage", "land", "tax_insurance", "civil"})
+"""Topics that other bodies handle: a question all the same, answered with where to go."""
+
+
+def has_content(reading: Reading) -> bool:
+    """Whether there is something that only a person can read: an unknown text, a picture, a voice, a place."""
+    return reading.category == "other" and (
+        reading.needs_person or any(reason.startswith("reading.only_") for reason in reading.reasons)
+    )
+
+
+def _answer_in_case(answer: Answer | None, reading: Reading, before: Case | None) -> Answer | None:
+    """What a case makes of the answer: a cancel, a wish for a person, a further bubble of the same matter."""
+    if reading.cancels:
+        return Answer("cancel.noted")
+    if reading.asks_for_person and reading.category not in (*INCIDENTS, "complaint"):
+        return Answer("person.requested")
+    if before is None or answer is None or answer.is_direct or reading.category in {"emergency", "greeting"}:
+        return answer
+    is_repeat = any(g.template == answer.template for g in before.given)
+    if is_repeat or (has_content(reading) and before.matter != "conversation"):
+        return replace(answer, template="follow_up.noted")
+    return answer
+
+
+def _moved(
+    case: Case, message: CitizenMessageReceived, assignment: Assignment, *, has_matter: bool
+) -> tuple[Case, list[str]]:
+    """Move a case to a unit with a stronger basis, as long as no officer has answered."""
+    names_place = has_matter or message.location is not None or assignment.basis == "place"
+    if assignment.unit == case.unit or not names_place:
+        return case, []
+    if BASIS_STRENGTH[assignment.basis] > BASIS_STRENGTH[case.unit_basis] and case.first_response_at is None:
+        return replace(case, unit=assignment.unit, unit_basis=assignment.basis), ["unit.moved"]
+    if assignment.basis in {"place", "location"}:
+        doubts = tuple(dict.fromkeys((*case.doubts, "unit.other_place_named")))
+        return replace(case, doubts=doubts), ["unit.other_place_named"]
+    return case, []
+
+
+def _closed_by_itself(case: Case, at: datetime) -> CaseChange:
+    after = replace(
+        case,
+        is_open=False,
+        state="closed_by_itself",
+        closed_at=case.closes_at or at,
+        citizen_version=case.citizen_version + 1,
+    )
+    return CaseChange(case, after)
+
+
+def _is_recent(last: datetime | None, message: CitizenMessageReceived, window: timedelta) -> bool:
+    return last is not None and abs(message.received_at - last) < window
+
+
+def _remember(case: Case, answer: Answer, message: CitizenMessageReceived) -> Case:
+    others = tuple(given for given in case.given if given.template != answer.template)
+    return replace(case, given=(*others, Given(answer.template, message.received_at, _times(case, answer) + 1)))
+
+
+def _times(case: Case, answer: Answer) -> int:
+    return next((given.times for given in case.given if given.template == answer.template), 0)
+
+
+def _draft(answer: Answer, reading: Reading, unit: str, view: DirectoryView) -> ReplyDraft:
+    known = view.units.get(unit) or view.district()
+    return ReplyDraft(
+        template=answer.template,
+        language=reading.language,
+        unit_name=known.name_en if reading.language == "en" else known.name,
+        is_emergency=reading.category == "emergency",
+    )
+
+
+_TOLD = ("category", "urgency", "unit", "state", "due_at")
+
+
+def _told_changes(change: CaseChange) -> tuple[tuple[str, str | None, str | None], ...]:
+    """The changes an officer wants to see in the history."""
+    told = []
+    for name in _TOLD:
+        old = getattr(change.before, name) if change.before else None
+        new = getattr(change.after, name)
+        if old != new:
+            told.append((name, _as_text(old), _as_text(new)))
+    return tuple(told)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _decision(
+    message: CitizenMessageReceived,
+    reading: Reading,
+    assignment: Assignment,
+    case_id: str | None,
+    reasons: Sequence[str],
+    changes: tuple[CaseChange, ...] = (),
+    entries: tuple[Entry, ...] = (),
+    reply: ReplyDraft | None = None,
+) -> Decision:
+    everything = tuple(
+        dict.fromkeys((*reading.reasons, *assignment.reasons, *reading.doubts, *assignment.doubts, *reasons))
+    )
+    return Decision(message, reading, assignment, case_id, everything, changes, entries, reply)
+
+
+def to_reply(
+    decision: Decision, answers: AnswerBook, codes: Mapping[str, str], decided_at: datetime
+) -> ReplyRequested | None:
+    """The event that asks for the answer; its id derives from the message and the template."""
+    draft, message = decision.reply, decision.message
+    if draft is None:
+        return None
+    code = codes[decision.case_id] if decision.case_id else None
+    text = answers.text(draft.template, language=draft.language, case_code=code or "", unit=draft.unit_name)
+    return ReplyRequested(
+        event_id=deterministic_id("reply", message.event_id, draft.template),
+        occurred_at=decided_at,
+        correlation_id=message.correlation_id,
+        page=message.page,
+        oa_id=message.oa_id,
+        user_id=message.user_id,
+        user_id_by_app=message.user_id_by_app,
+        answers_event_id=message.event_id,
+        case_code=code,
+        origin="automatic",
+        template=draft.template,
+        is_emergency=draft.is_emergency,
+        content=ReplyContent(text=text.strip(), buttons=answers.buttons(draft.template)),
+        conversation_id=message.conversation_id,
+        interaction_at=message.sent_at,
+    )
+
+
+def opened_cases(decisions: Iterable[Decision]) -> list[Case]:
+    """The cases that a batch opens, in order."""
+    return [change.after for decision in decisions for change in decision.changes if change.before is None]

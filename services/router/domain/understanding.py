@@ -1,0 +1,382 @@
+"""What a message is about: the `Reading`, the interface that makes it, and a rule set over data.
+
+The rules are the domain page's section 3 in order; their words are data (`data/rules/understanding.yaml`). A later
+model stands behind the same `Understanding` interface, with these safety rules still before it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.router.domain.text import PhraseIndex, Span, Words, fold
+from shared.events import MessageKind
+
+Category = Literal["emergency", "crime_report", "security_tip", "complaint", "procedure", "greeting", "other"]
+Urgency = Literal["emergency", "high", "normal"]
+
+PRECEDENCE: tuple[Category, ...] = (
+    "emergency",
+    "crime_report",
+    "security_tip",
+    "complaint",
+    "procedure",
+    "greeting",
+    "other",
+)
+"""Rule 1: of several intents the first of these counts."""
+
+INCIDENTS: frozenset[Category] = frozenset({"emergency", "crime_report", "security_tip"})
+
+PROCEDURE_SUBTOPICS = (
+    "permanent_residence",
+    "temporary_residence",
+    "stay_notice",
+    "temporary_absence",
+    "residence_confirmation",
+    "citizen_id_issue",
+    "citizen_id_place",
+    "citizen_id_lookup",
+    "vneid_account",
+    "vehicle_registration",
+    "other_procedure",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageContext:
+    """What is known around a text.
+
+    Attributes:
+        kind: a picture or a place may come with a text or without.
+        sent_at: when it was written.
+        page_unit: slug of the unit that owns the page.
+        has_open_case: whether the citizen has something going on here.
+    """
+
+    kind: MessageKind
+    sent_at: datetime
+    page_unit: str | None = None
+    has_open_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a message is about.
+
+    Attributes:
+        subtopic: of a procedure.
+        confidence: how often such a reading is right, 0 to 1.
+        needs_person: too uncertain for a machine's answer.
+        reasons: reason codes of the rules that decided.
+        topics: finer keys, such as `fire` or `staff`; they choose the answer and the team.
+        doubts: reason codes of what speaks against it.
+        evidence: phrases of our own lists that were found; never other words of the text.
+        accuses_staff: an allegation against the police themselves.
+        cancels: calls off an earlier report.
+        asks_for_person: wants a person instead of the machine.
+        is_contentless: nothing in it could be read: empty, emoji, a bare link.
+        language: `en` for a foreigner who writes English.
+    """
+
+    category: Category
+    subtopic: str | None = None
+    urgency: Urgency = "normal"
+    confidence: float = 0.0
+    needs_person: bool = False
+    reasons: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    accuses_staff: bool = False
+    cancels: bool = False
+    asks_for_person: bool = False
+    is_contentless: bool = False
+    language: Literal["vi", "en"] = "vi"
+
+
+class Understanding(Protocol):
+    """Reads a text. Pure: the same text and context give the same reading."""
+
+    def read(self, text: str, context: MessageContext) -> Reading:
+        """Say what the message is about; abstains with `needs_person` where it cannot tell."""
+        ...
+
+
+class Rule(BaseModel):
+    """One line of the rule book.
+
+    Attributes:
+        needs: concepts that must all be found and not be negated.
+        unless: concepts of which none may be found.
+        within: at most so many words between the first needed concept and each other.
+        topic: finer key; of a procedure it may name the subtopic's part.
+        high: a security tip that is happening now or dangerous.
+        confidence: how often it is right, from the messages it was written on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$")
+    category: Category
+    needs: tuple[str, ...] = Field(min_length=1)
+    unless: tuple[str, ...] = ()
+    within: int | None = None
+    subtopic: str | None = None
+    topic: str | None = None
+    high: bool = False
+    ignores_negation: bool = False
+    confidence: float = Field(gt=0, lt=1)
+
+
+class RuleBook(BaseModel):
+    """`data/rules/understanding.yaml`.
+
+    Attributes:
+        abbreviations: teencode and short forms, plain word to what it stands for.
+        concepts: name to phrases; `=` before a phrase demands its diacritics.
+        masks: phrases inside which nothing else is read: "phòng cháy" is no fire.
+        negations: words that turn what follows into its opposite.
+        negation_fillers: words that may stand between a negation and what it negates.
+        english: words that only an English text has.
+        person_below: a confidence below this needs a person.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    abbreviations: dict[str, str]
+    negations: tuple[str, ...]
+    negation_fillers: tuple[str, ...]
+    english: tuple[str, ...]
+    masks: tuple[str, ...]
+    person_below: float
+    concepts: dict[str, tuple[str, ...]]
+    rules: tuple[Rule, ...]
+
+
+_NEGATION, _MASK = "~negation", "~mask"
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    rule: Rule
+    evidence: tuple[str, ...]
+
+
+class RuleUnderstanding:
+    """The rule book applied. Safety first: whatever matches as an emergency is one, whatever else the text says."""
+
+    def __init__(self, book: RuleBook) -> None:
+        self._book = book
+        phrases = [(phrase, name) for name, listed in book.concepts.items() for phrase in listed]
+        phrases += [(phrase, _NEGATION) for phrase in book.negations]
+        phrases += [(phrase, _MASK) for phrase in book.masks]
+        self._index: PhraseIndex[str] = PhraseIndex(phrases)
+        self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
+        self._english = frozenset(book.english)
+        self._rules_by_trigger: dict[str, list[tuple[int, Rule]]] = {}
+        for order, rule in enumerate(book.rules):
+            for concept in (*rule.needs, *rule.unless):
+                if concept not in book.concepts and concept not in DERIVED:
+                    raise ValueError(f"rule {rule.key} names the concept {concept}, which has no phrases")
+            self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule))
+
+    def read(self, text: str, context: MessageContext) -> Reading:
+        """Read a text by the rules; see `Understanding.read`."""
+        words = fold(text, self._book.abbreviations)
+        if not any(any(letter.isalpha() for letter in word) for word in words.plain):
+            return _contentless(context)
+        found, blind = self._concepts(words, has_question_mark="?" in text)
+        matches = self._matches(found, blind)
+        language: Literal["vi", "en"] = "en" if self._is_english(words) else "vi"
+        flags = {
+            "accuses_staff": any(m.rule.topic == "staff" for m in matches),
+            "asks_for_person": "wants_person" in found,
+        }
+        is_happening = "happening_now" in found and any(m.rule.category == "emergency" for m in matches)
+        if "call_off" in found and not is_happening:
+            return Reading(
+                "greeting",
+                confidence=0.9,
+                reasons=("reading.called_off",),
+                cancels=True,
+                evidence=tuple(s.phrase for s in found["call_off"]),
+                language=language,
+            )
+        if not matches or _says_more_than_hello(matches, words):
+            return _unknown(words, language=language, asks_for_person=flags["asks_for_person"])
+        return self._reading(matches, language, **flags)
+
+    def _is_english(self, words: Words) -> bool:
+        share = sum(1 for word in words.plain if word in self._english)
+        return not words.is_accented and share >= 2 and share / len(words) >= 0.2
+
+    def _concepts(
+        self, words: Words, *, has_question_mark: bool
+    ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]]]:
+        """Concepts found, and those found behind a negation."""
+        spans = self._index.find(words)
+        masks = [span for span in spans if span.value == _MASK]
+        negation_ends = {span.end: span.start for span in spans if span.value == _NEGATION}
+        found: dict[str, list[Span[str]]] = {}
+        negated: dict[str, list[Span[str]]] = {}
+        for span in spans:
+            if span.value in {_MASK, _NEGATION} or _is_covered(span, masks):
+                continue
+            target = negated if self._is_negated(span, words, negation_ends) else found
+            target.setdefault(span.value, []).append(span)
+        _add_derived(found, has_question_mark=has_question_mark)
+        return found, negated
+
+    def _is_negated(self, span: Span[str], words: Words, negation_ends: Mapping[int, int]) -> bool:
+        at = span.start
+        while at > 0:
+            if words.ends_clause[at - 1]:
+                return False
+            if at in negation_ends:
+                # "bị cướp không?" ends a question; a negation that closes the clause before it was caught above.
+                return True
+            if words.plain[at - 1] not in self._fillers:
+                return False
+            at -= 1
+        return False
+
+    def _matches(
+        self, found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]]
+    ) -> list[_Match]:
+        matches: list[tuple[int, _Match]] = []
+        for concept in {**negated, **found}:
+            for order, rule in self._rules_by_trigger.get(concept, ()):
+                pool = _both(found, negated) if rule.ignores_negation else found
+                if all(need in pool for need in rule.needs) and not any(stop in found for stop in rule.unless):
+                    if rule.within is not None and not _are_near(rule.needs, pool, rule.within):
+                        continue
+                    evidence = tuple(pool[need][0].phrase for need in rule.needs)
+                    matches.append((order, _Match(rule, evidence)))
+        return [match for _, match in sorted(matches, key=lambda item: item[0])]
+
+    def _reading(
+        self,
+        matches: Sequence[_Match],
+        language: Literal["vi", "en"],
+        *,
+        accuses_staff: bool,
+        asks_for_person: bool,
+    ) -> Reading:
+        by_category: dict[Category, list[_Match]] = {}
+        for match in matches:
+            by_category.setdefault(match.rule.category, []).append(match)
+        category = next(c for c in PRECEDENCE if c in by_category)
+        is_advert = any(m.rule.topic == "advert" for m in by_category.get("other", ()))
+        if "other" in by_category and (category == "greeting" or (is_advert and category != "emergency")):
+            category = "other"  # rule 8: an advert stays one, whatever it names; a hello before a matter is no greeting
+        deciding = by_category[category]
+        best = max(deciding, key=lambda m: m.rule.confidence)
+        rivals = [c for c in by_category if c != category and c not in {"greeting", "other"}]
+        confidence = _combined([m.rule.confidence for m in deciding], has_rivals=bool(rivals))
+        return Reading(
+            category,
+            subtopic=best.rule.subtopic or ("other_procedure" if category == "procedure" else None),
+            urgency=_urgency(category, deciding),
+            confidence=confidence,
+            needs_person=confidence < self._book.person_below,
+            reasons=tuple(dict.fromkeys(f"rule.{m.rule.key}" for m in deciding))[:6],
+            topics=tuple(dict.fromkeys(m.rule.topic for m in (best, *deciding) if m.rule.topic)),
+            doubts=tuple(f"reading.also_{rival}" for rival in rivals),
+            evidence=tuple(dict.fromkeys(phrase for m in deciding for phrase in m.evidence))[:12],
+            accuses_staff=accuses_staff,
+            asks_for_person=asks_for_person,
+            language=language,
+        )
+
+
+DERIVED = frozenset({"only_past", "only_thanks"})
+"""Concepts that are made of others: told as past and not as present; thanks without a question."""
+
+
+def _add_derived(found: dict[str, list[Span[str]]], *, has_question_mark: bool) -> None:
+    if "past" in found and "happening_now" not in found:
+        found["only_past"] = found["past"]
+    if "thanks" in found and "asking" not in found and not has_question_mark:
+        found["only_thanks"] = found["thanks"]
+
+
+MAX_WORDS_AROUND_HELLO = 8
+
+
+def _says_more_than_hello(matches: Sequence[_Match], words: Words) -> bool:
+    """A polite opening before something that no rule knows: only a person can tell what it is."""
+    return all(m.rule.topic == "hello" for m in matches) and len(words) > MAX_WORDS_AROUND_HELLO
+
+
+def _both(
+    found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]]
+) -> dict[str, Sequence[Span[str]]]:
+    return {name: [*found.get(name, ()), *negated.get(name, ())] for name in (*found, *negated)}
+
+
+def _is_covered(span: Span[str], masks: Iterable[Span[str]]) -> bool:
+    length = span.end - span.start
+    return any(m.start <= span.start and span.end <= m.end and m.end - m.start > length for m in masks)
+
+
+def _are_near(needs: Sequence[str], found: Mapping[str, Sequence[Span[str]]], within: int) -> bool:
+    return any(
+        all(any(_gap(first, other) <= within for other in found[need]) for need in needs[1:])
+        for first in found[needs[0]]
+    )
+
+
+def _gap(one: Span[str], other: Span[str]) -> int:
+    return max(one.start - other.end, other.start - one.end, 0)
+
+
+def _combined(confidences: Sequence[float], *, has_rivals: bool) -> float:
+    """Several rules that agree are surer than one; another intent beside them takes some away."""
+    doubt = 1.0
+    for confidence in sorted(confidences, reverse=True)[:3]:
+        doubt *= 1 - confidence
+    sure = min(0.98, 1 - doubt)
+    return round(sure - (0.1 if has_rivals else 0.0), 3)
+
+
+def _urgency(category: Category, matches: Sequence[_Match]) -> Urgency:
+    if category == "emergency":
+        return "emergency"
+    if category == "crime_report":
+        return "high"
+    return "high" if category == "security_tip" and any(m.rule.high for m in matches) else "normal"
+
+
+_UNREADABLE_KINDS: frozenset[MessageKind] = frozenset({"image", "audio", "video", "file", "location"})
+
+
+def _contentless(context: MessageContext) -> Reading:
+    kind_matters = context.kind in _UNREADABLE_KINDS
+    return Reading(
+        "other",
+        confidence=0.9,
+        reasons=(f"reading.only_{context.kind}" if kind_matters else "reading.contentless",),
+        is_contentless=True,
+    )
+
+
+def _unknown(words: Words, *, language: Literal["vi", "en"], asks_for_person: bool) -> Reading:
+    letters = [word for word in words.plain if word.isalpha()]
+    is_contentless = len(letters) < 2 and not asks_for_person
+    return Reading(
+        "other",
+        confidence=0.3,
+        needs_person=not is_contentless,
+        reasons=("reading.contentless" if is_contentless else "reading.unknown",),
+        asks_for_person=asks_for_person,
+        is_contentless=is_contentless,
+        language=language,
+    )
+
+
+def failed_reading() -> Reading:
+    """What stands in for a reading when a rule failed: a person reads it."""
+    return Reading("other", confidence=0.0, needs_person=True, reasons=("understanding.failed",))

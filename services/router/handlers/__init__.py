@@ -1,0 +1,1 @@
+"""One event a module: load, decide, save, publish, one log line."""

@@ -1,0 +1,259 @@
+"""A citizen's messages become cases and answers.
+
+Order of the effects, each repeatable: the plans are stored first (the inbox: `_id` is the event_id), then the cases
+and their history, then the replies are published, last the plans are settled. After a crash at any point the batch is
+delivered again; what has a plan is carried out from the plan, never decided twice. See docs/architecture/router.md.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Protocol
+
+from services.router.domain.assignment import Assignment, ResponsibleUnit, failed_assignment
+from services.router.domain.cases import Case, Citizen, Decision, Desk, opened_cases
+from services.router.domain.plans import Plan, PlannedMessage, carry_over, to_plan
+from services.router.domain.understanding import MessageContext, Reading, Understanding, failed_reading
+from shared.crash import crash_point
+from shared.directory import Directory, DirectoryView
+from shared.events import CitizenMessageReceived, ReplyRequested
+from shared.kafka import Received
+from shared.telemetry import get_logger
+
+log = get_logger()
+
+
+class CaseStore(Protocol):
+    """What this handler needs of the database; every call is repeatable."""
+
+    async def plans_of(self, event_ids: Sequence[str]) -> dict[str, Plan]:
+        """The plans of messages that were decided before."""
+        ...
+
+    async def open_cases(self, citizen_keys: Sequence[str]) -> list[Case]:
+        """The open cases of these citizens."""
+        ...
+
+    async def cases_with_ids(self, case_ids: Sequence[str]) -> list[Case]:
+        """Cases by id, open or not."""
+        ...
+
+    async def closed_cases(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Case]:
+        """Cases of these citizens that were closed, with their last message in between."""
+        ...
+
+    async def recent_replies(
+        self, citizen_keys: Sequence[str], *, since: datetime, until: datetime
+    ) -> dict[str, dict[str, datetime]]:
+        """When each citizen last got which template outside of a case."""
+        ...
+
+    async def take_numbers(self, day: date, count: int) -> range:
+        """Numbers for case codes of a day that nobody else gets; gaps are allowed."""
+        ...
+
+    async def record(self, planned: Sequence[PlannedMessage]) -> None:
+        """Store messages with their plans, in order.
+
+        Raises:
+            CaseMoved: somebody else decided one of them meanwhile; read again.
+        """
+        ...
+
+    async def carry_out(self, plans: Sequence[Plan], stored: Mapping[str, int]) -> None:
+        """Write cases and history.
+
+        Raises:
+            CaseMoved: a case is not as it was read; read again.
+        """
+        ...
+
+    async def settle(self, event_ids: Sequence[str]) -> None:
+        """Mark plans as carried out to the end."""
+        ...
+
+
+@dataclass(frozen=True)
+class MessageDeps:
+    """What the handler works with."""
+
+    store: CaseStore
+    understanding: Understanding
+    responsible_unit: ResponsibleUnit
+    directory: Directory
+    desk: Desk
+    publish_replies: Callable[[Sequence[ReplyRequested]], Awaitable[None]]
+    now: Callable[[], datetime]
+
+
+async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], deps: MessageDeps) -> None:
+    """Put each message into its case and ask for the answer it deserves; a redelivery changes nothing.
+
+    Raises:
+        StoreUnavailable: transient; Kafka redelivers the batch.
+        BrokerUnavailable: transient; the replies are published again under the same ids.
+        CaseMoved: another replica was faster; Kafka redelivers the batch and it is read afresh.
+    """
+    messages = list({one.event.event_id: one.event for one in received}.values())
+    known = await deps.store.plans_of([message.event_id for message in messages])
+    todo = [m for m in messages if not (m.event_id in known and known[m.event_id].is_settled)]
+    if not todo:
+        log.info("messages.known", messages=len(messages))
+        return
+    citizens, stored = await _citizens_of(todo, known, deps)
+    views = _Views(deps.directory, deps.desk)
+    unread = [message for message in todo if message.event_id not in known]
+    readings = {m.event_id: _understand(m, citizens[m.citizen_key], views, deps) for m in unread}
+    await _load_for(readings, todo, citizens, stored, deps)
+
+    decisions: list[Decision] = []
+    for message in todo:
+        citizen = citizens[message.citizen_key]
+        if message.event_id in known:
+            carry_over(known[message.event_id], citizen)
+        else:
+            reading, assignment = readings[message.event_id]
+            view = views.of(message)
+            decisions.append(deps.desk.decide(message, reading, assignment, citizen, view))
+    planned = await _plan(decisions, citizens, deps)
+    await deps.store.record(planned)
+    crash_point("router.after_record")
+
+    by_id = known | {p.plan.event_id: p.plan for p in planned}
+    plans = [by_id[message.event_id] for message in todo]
+    await deps.store.carry_out(plans, stored)
+    crash_point("router.after_carry_out")
+    await deps.publish_replies([plan.reply for plan in plans if plan.reply is not None])
+    crash_point("router.after_publish")
+    await deps.store.settle([plan.event_id for plan in plans])
+    _log(messages, planned, plans)
+
+
+class _Views:
+    """The directory on the day of each message."""
+
+    def __init__(self, directory: Directory, desk: Desk) -> None:
+        self._directory = directory
+        self._desk = desk
+        self._by_day: dict[date, DirectoryView] = {}
+
+    def of(self, message: CitizenMessageReceived) -> DirectoryView:
+        """A late message is judged by the units of the day on which it was sent."""
+        day = self._desk.levels.local_day(message.sent_at)
+        if day not in self._by_day:
+            self._by_day[day] = self._directory.as_of(day)
+        return self._by_day[day]
+
+
+async def _citizens_of(
+    messages: Sequence[CitizenMessageReceived], known: Mapping[str, Plan], deps: MessageDeps
+) -> tuple[dict[str, Citizen], dict[str, int]]:
+    """The citizens with their open cases, and the version of every case as it is stored now."""
+    citizens = {message.citizen_key: Citizen() for message in messages}
+    cases = await deps.store.open_cases(list(citizens))
+    touched = {step.case_id for plan in known.values() for step in plan.steps} - {case.case_id for case in cases}
+    if touched:  # an interrupted plan may name a case that is closed by now
+        cases += await deps.store.cases_with_ids(sorted(touched))
+    stored = _put(cases, citizens)
+    return citizens, stored
+
+
+def _put(cases: Iterable[Case], citizens: Mapping[str, Citizen]) -> dict[str, int]:
+    versions = {}
+    for case in cases:
+        if case.citizen_key in citizens:
+            citizens[case.citizen_key].cases.setdefault(case.case_id, case)
+            versions[case.case_id] = case.citizen_version
+    return versions
+
+
+def _understand(
+    message: CitizenMessageReceived, citizen: Citizen, views: _Views, deps: MessageDeps
+) -> tuple[Reading, Assignment]:
+    """Read and assign. A rule, a model or a map that fails must not cost a message: it goes to a person."""
+    view = views.of(message)
+    page_unit = view.unit_of_page(message.page)
+    context = MessageContext(
+        kind=message.kind,
+        sent_at=message.sent_at,
+        page_unit=page_unit.slug if page_unit else None,
+        has_open_case=bool(citizen.cases),
+    )
+    try:
+        reading = deps.understanding.read(message.text, context)
+    except Exception as error:
+        log.exception("understanding.failed", event_id=message.event_id, error=type(error).__name__)
+        reading = failed_reading()
+    try:
+        assignment = deps.responsible_unit(message, reading, view)
+    except Exception as error:
+        log.exception("assignment.failed", event_id=message.event_id, error=type(error).__name__)
+        assignment = failed_assignment(message, view)
+    return reading, assignment
+
+
+async def _load_for(
+    readings: Mapping[str, tuple[Reading, Assignment]],
+    messages: Sequence[CitizenMessageReceived],
+    citizens: Mapping[str, Citizen],
+    stored: dict[str, int],
+    deps: MessageDeps,
+) -> None:
+    """Load what only some messages need: closed cases to reopen, and what was said outside of cases."""
+    windows = deps.desk.levels.windows
+    at = {m.event_id: m for m in messages}
+    wants_person = [at[e] for e, (reading, _) in readings.items() if reading.asks_for_person]
+    if wants_person:
+        since = min(m.received_at for m in wants_person) - timedelta(hours=windows.reopen_hours)
+        until = max(m.received_at for m in wants_person) + timedelta(hours=1)
+        keys = sorted({m.citizen_key for m in wants_person})
+        stored |= _put(await deps.store.closed_cases(keys, since=since, until=until), citizens)
+    small_talk = [at[e] for e, (reading, _) in readings.items() if reading.category in {"greeting", "other"}]
+    if small_talk:
+        since = min(m.received_at for m in small_talk) - timedelta(hours=windows.greeting_hours)
+        until = max(m.received_at for m in small_talk) + timedelta(hours=1)
+        keys = sorted({m.citizen_key for m in small_talk})
+        for key, given in (await deps.store.recent_replies(keys, since=since, until=until)).items():
+            citizens[key].recent_replies.update(given)
+
+
+async def _plan(
+    decisions: Sequence[Decision], citizens: Mapping[str, Citizen], deps: MessageDeps
+) -> list[PlannedMessage]:
+    """Draw numbers for the new cases, one draw a day, and write the plans."""
+    codes = {case.case_id: case.code for citizen in citizens.values() for case in citizen.cases.values() if case.code}
+    new_by_day: dict[date, list[str]] = {}
+    for case in opened_cases(decisions):
+        new_by_day.setdefault(deps.desk.levels.local_day(case.opened_at), []).append(case.case_id)
+    for day, case_ids in sorted(new_by_day.items()):
+        numbers = await deps.store.take_numbers(day, len(case_ids))
+        codes |= {i: deps.desk.levels.case_code(day, n) for i, n in zip(case_ids, numbers, strict=True)}
+    now = deps.now()
+    return [to_plan(decision, deps.desk, codes, now) for decision in decisions]
+
+
+def _log(messages: Sequence[CitizenMessageReceived], planned: Sequence[PlannedMessage], plans: Sequence[Plan]) -> None:
+    for one in planned:
+        decision, plan = one.decision, one.plan
+        log.info(
+            "message.assigned",
+            event_id=plan.event_id,
+            correlation_id=one.message.correlation_id,
+            page=one.message.page,
+            case_code=plan.case_code,
+            unit=decision.assignment.unit,
+            category=decision.reading.category,
+            subtopic=decision.reading.subtopic,
+            urgency=decision.reading.urgency,
+            confidence=decision.reading.confidence,
+            reply_id=plan.reply.event_id if plan.reply else None,
+            template=plan.reply.template if plan.reply else None,
+            reasons=list(decision.reasons),
+        )
+    log.info(
+        "messages.settled",
+        messages=len(messages),
+        decided=len(planned),
+        carried_over=len(plans) - len(planned),
+        replies=sum(plan.reply is not None for plan in plans),
+    )
