@@ -12,6 +12,7 @@ from simulator.app import build_app
 from simulator.core import Simulator
 from simulator.server import bind, build_server
 from simulator.settings import SettingsError, SimulatorSettings
+from simulator.storage import DamagedFileError
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -77,16 +78,23 @@ def serve(
     try:
         settings = SimulatorSettings(**given)
         listener = bind(settings.host, settings.port)
-        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        simulator = Simulator(settings)
-    except (SettingsError, ValidationError) as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(2) from error
+    except ValidationError as error:
+        raise _refuse(f"These options do not work: {error}") from error
     except OSError as error:
-        typer.secho(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port.", err=True, fg="red")
-        raise typer.Exit(2) from error
+        raise _refuse(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port.") from error
+    try:
+        simulator = Simulator(settings.model_copy(update={"port": listener.getsockname()[1]}))
+    except (SettingsError, DamagedFileError) as error:
+        raise _refuse(str(error)) from error
+    except OSError as error:
+        raise _refuse(f"Cannot use the state folder {state_dir}: {error}") from error
     typer.echo(f"Zalo simulator: phone page and API at {simulator.public_url}/")
     build_server(build_app(simulator), simulator.closing.set).run(sockets=[listener])
+
+
+def _refuse(reason: str) -> typer.Exit:
+    typer.secho(reason, err=True, fg="red")
+    return typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,24 @@ def write_atomically(path: Path, document: Any, *, durable: bool = True) -> None
     temporary.replace(path)
 
 
+class DamagedFileError(Exception):
+    """A file of the state folder does not hold what we once wrote; the text names it."""
+
+
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty if there is no such file."""
+    """The JSON object in a file, empty if there is no such file.
+
+    Raises:
+        DamagedFileError: there is a file and it is something else.
+    """
     try:
         document = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
+    except orjson.JSONDecodeError as error:
+        raise DamagedFileError(f"{path} is damaged; move it away to start without it") from error
     if not isinstance(document, dict):
-        raise TypeError(f"{path} should hold a JSON object")
+        raise DamagedFileError(f"{path} is damaged; move it away to start without it")
     return document
 
 
