@@ -1,5 +1,7 @@
 """Values of the notifier's domain with every field that a test is not about already filled."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,3 +62,11 @@ def an_open_send(id: str, *, text: str = "chào", started_at: datetime = NOW, st
 def a_proof(message_id: str, *, text: str | None = "chào", kind: Any = "echo", at: datetime = NOW) -> Proof:
     """Something Zalo reported about the citizen."""
     return Proof(message_id, CITIZEN, kind, None if text is None else text_digest(text), at)
+
+
+async def eventually(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Wait for a condition; fails when it does not come true."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.005)
