@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Literal
 
 Role = Literal["officer", "duty", "commander", "lead"]
 Action = Literal["reply", "hand_over", "close", "reopen", "correct"]
@@ -115,7 +115,7 @@ class TimeLeft:
     """Time to a deadline in the one unit a person would say it in.
 
     Attributes:
-        key: of the text: `deadline.left.minutes`, `deadline.over.hours` …
+        key: of the text: `deadline.left.minutes`, `deadline.over.hours` …; `now` is less than a minute
         level: `over`, `soon` or `calm`, for the eye.
     """
 
@@ -133,6 +133,8 @@ def time_left(due_at: datetime, now: datetime) -> TimeLeft:
     direction = "over" if distance < timedelta() else "left"
     level: Literal["over", "soon", "calm"] = "over" if direction == "over" else "soon" if distance <= SOON else "calm"
     minutes = int(abs(distance).total_seconds() // 60)
+    if minutes == 0:
+        return TimeLeft(f"deadline.{direction}.now", 0, level)
     if minutes < 60:
         return TimeLeft(f"deadline.{direction}.minutes", minutes, level)
     if minutes < 48 * 60:
@@ -217,7 +219,7 @@ class CaseSummary:
     @property
     def is_burning(self) -> bool:
         """An emergency that waits for a person."""
-        return self.is_open and self.urgency == "emergency"
+        return self.is_open and self.urgency == "emergency" and self.waits_for == "officer"
 
 
 @dataclass(frozen=True)
@@ -232,21 +234,23 @@ class Citizen:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why something was decided: a stable code and the values that go into its text."""
-
-    code: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Case:
-    """A case with what was decided about it and why."""
+    """A case with what was decided about it and why.
+
+    Attributes:
+        correlation_id: of the citizen's latest message: what an officer does belongs to its story.
+        reasons: reason codes.
+        doubts: reason codes of what a person should check.
+        evidence: what was found in the text: words of our own lists, places.
+        confidence: of the latest reading, 0 to 1.
+    """
 
     summary: CaseSummary
     citizen: Citizen
     correlation_id: str
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
     confidence: float | None = None
 
     @property
@@ -314,12 +318,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the case's history."""
+    """One line of the case's history.
+
+    Attributes:
+        what: key of what happened.
+        by: account of the officer, None where the hub did it by itself.
+        changes: field, old and new value.
+        note: what an officer wrote for colleagues.
+    """
 
     at: datetime
     what: str
     by: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    changes: tuple[tuple[str, str | None, str | None], ...] = ()
+    note: str = ""
 
 
 def mark_of(state: str, *, received: bool, seen: bool) -> Mark:

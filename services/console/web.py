@@ -21,9 +21,7 @@ from services.console.adapters.console_data import QuickReply
 from services.console.adapters.session_store import SessionStore
 from services.console.domain import (
     LOCAL_TIME,
-    Entry,
     Officer,
-    Reason,
     Session,
     WindowRule,
     scope_of,
@@ -252,18 +250,24 @@ class Visit:
         """A unit's name in the language of the visit."""
         return self.deps.unit_name(slug, self.language)
 
-    def reason(self, reason: Reason) -> str:
-        """A reason in words; units in it by their names. A code we have no words for is shown as it is."""
-        units = {"unit", "from_unit", "to_unit"}
-        values = {name: self.unit_name(value) if name in units else value for name, value in reason.values.items()}
-        return self.texts.words(f"reason.{reason.code}", reason.code, values)
+    def reason(self, code: str) -> str:
+        """A reason in words; a code we have no words for is shown as it is."""
+        return self.texts.words(f"reason.{code}", code)
 
-    def entry(self, entry: Entry) -> str:
-        """One line of the history in words."""
-        units = {"unit", "from_unit", "to_unit"}
-        values = {name: self.unit_name(value) if name in units else value for name, value in entry.details.items()}
-        words = self.texts.words(f"entry.{entry.what}", entry.what, values)
-        return f"{words} ({self.texts('entry.by', who=entry.by)})" if entry.by else words
+    def found(self, evidence: str) -> str:
+        """What was found in a text: a word of our lists, a street, a unit by its name."""
+        kind, _, key = evidence.rpartition(":")
+        return self.unit_name(key) if kind else evidence
+
+    def changed(self, field: str, value: str | None) -> str:
+        """A value in the history in words: a unit, a category, a moment."""
+        if value is None:
+            return "–"
+        if field == "unit":
+            return self.unit_name(value)
+        if field.endswith("_at"):
+            return local_moment(datetime.fromisoformat(value))
+        return self.texts.words(f"{field}.{value}", value)
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page or a part of one."""

@@ -6,7 +6,7 @@ What belongs to a case (messages, replies, history) is only given for a `Case` t
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -19,10 +19,10 @@ from services.console.domain import (
     Contact,
     Entry,
     Line,
+    Mark,
     Picture,
     Place,
     QueueView,
-    Reason,
     Scope,
     mark_of,
     queue_order,
@@ -32,6 +32,8 @@ from shared.mongo import Document, Store, store_errors
 
 MAX_QUEUE = 200
 MAX_LINES = 500
+WAITS_FOR_OFFICER = ("waiting_officer",)
+WAITS_FOR_CITIZEN = ("answered_automatically", "answered_by_officer")
 CLOSED_SHOWN = timedelta(days=90)
 EXCERPT_CHARACTERS = 160
 
@@ -49,46 +51,45 @@ class CaseRepository:
             return wanted
         return {**wanted, "unit": {"$in": sorted(self._scope.units)}}
 
+    async def _open(self, states: Sequence[str], now: datetime) -> list[CaseSummary]:
+        """Open cases in these states, at most `MAX_QUEUE`; those whose time is up are closed and left out."""
+        wanted = self._mine({"is_open": True, "state": {"$in": list(states)}})
+        with store_errors():
+            found = self._store["cases"].find(wanted, _SUMMARY_FIELDS).sort([("priority", 1), ("due_at", 1)])
+            documents = await found.limit(MAX_QUEUE).to_list(MAX_QUEUE)
+        return [_summary(document, now) for document in documents]
+
     async def queue(self, view: QueueView, *, limit: int = MAX_QUEUE) -> list[CaseSummary]:
-        """The cases to work on, in order: emergencies, then what is due first; closed ones newest first.
+        """The cases to work on, in order: emergencies, then what is due first; the other views newest first.
 
         Raises:
             StoreUnavailable: try again.
         """
-        cases = self._store["cases"]
-        if view == "closed":
-            since = datetime.now(UTC) - CLOSED_SHOWN
-            wanted = self._mine({"is_open": False, "last_message_at": {"$gte": since}})
+        now = datetime.now(UTC)
+        if view == "open":
+            cases = queue_order([case for case in await self._open(WAITS_FOR_OFFICER, now) if case.is_open])
+            return await self._with_excerpts(cases[:limit])
+        answered = await self._open(WAITS_FOR_CITIZEN, now)
+        if view == "waiting":
+            cases = [case for case in answered if case.is_open]
+        else:
+            wanted = self._mine({"is_open": False, "last_message_at": {"$gte": now - CLOSED_SHOWN}})
             with store_errors():
-                found = await cases.find(wanted).sort([("last_message_at", -1)]).limit(limit).to_list(limit)
-            return await self._with_excerpts([_summary(document) for document in found])
-        with store_errors():
-            found = (
-                await cases.find(self._mine({"is_open": True}))
-                .sort([("priority", 1), ("due_at", 1)])
-                .limit(MAX_QUEUE)
-                .to_list(MAX_QUEUE)
-            )
-        everything = queue_order([_summary(document) for document in found])
-        waits_for = "citizen" if view == "waiting" else "officer"
-        return await self._with_excerpts([case for case in everything if case.waits_for == waits_for][:limit])
+                found = self._store["cases"].find(wanted, _SUMMARY_FIELDS).sort([("last_message_at", -1)])
+                documents = await found.limit(limit).to_list(limit)
+            cases = [case for case in answered if not case.is_open]
+            cases += [_summary(document, now) for document in documents]
+        newest_first = sorted(cases, key=lambda case: case.last_message_at, reverse=True)
+        return await self._with_excerpts(newest_first[:limit])
 
     async def counts(self) -> dict[str, int]:
-        """How many open cases wait for an officer, for the citizen, burn, are overdue; counted up to `MAX_QUEUE`."""
+        """How many open cases wait for an officer, for the citizen, burn, are overdue; each counted to `MAX_QUEUE`."""
         now = datetime.now(UTC)
-        with store_errors():
-            found = (
-                await self._store["cases"]
-                .find(self._mine({"is_open": True}), _SUMMARY_FIELDS)
-                .sort([("priority", 1), ("due_at", 1)])
-                .limit(MAX_QUEUE)
-                .to_list(MAX_QUEUE)
-            )
-        cases = [_summary(document) for document in found]
-        officer = [case for case in cases if case.waits_for == "officer"]
+        officer = [case for case in await self._open(WAITS_FOR_OFFICER, now) if case.is_open]
+        citizen = [case for case in await self._open(WAITS_FOR_CITIZEN, now) if case.is_open]
         return {
             "open": len(officer),
-            "waiting": len(cases) - len(officer),
+            "waiting": len(citizen),
             "burning": sum(1 for case in officer if case.is_burning),
             "overdue": sum(1 for case in officer if case.due_at is not None and case.due_at < now),
         }
@@ -99,7 +100,7 @@ class CaseRepository:
         with store_errors():
             found = self._store["cases"].find(self._mine({"code": code})).sort([("code", -1)]).limit(50)
             documents = await found.to_list(50)
-        return await self._with_excerpts([_summary(document) for document in documents])
+        return await self._with_excerpts([_summary(document, datetime.now(UTC)) for document in documents])
 
     async def case(self, code: str) -> Case:
         """One case.
@@ -112,7 +113,15 @@ class CaseRepository:
             document = await self._store["cases"].find_one(self._mine({"code": code}))
         if document is None:
             raise CaseNotFound(code)
-        return _case(document)
+        with store_errors():
+            latest = (
+                await self._store["messages"]
+                .find({"case_code": code}, {"correlation_id": 1, "confidence": 1})
+                .sort([("sent_at", -1)])
+                .limit(1)
+                .to_list(1)
+            )
+        return _case(document, latest[0] if latest else {}, datetime.now(UTC))
 
     async def conversation(self, case: Case, pending: Iterable[Document] = ()) -> list[Line]:
         """Everything said in a case, oldest first: the citizen, the bot and the officers.
@@ -123,7 +132,7 @@ class CaseRepository:
         """
         await self._still_mine(case)
         with store_errors():
-            messages, replies = await asyncio.gather(
+            messages, replies, actions = await asyncio.gather(
                 self._store["messages"]
                 .find({"case_code": case.code})
                 .sort([("sent_at", 1)])
@@ -134,11 +143,19 @@ class CaseRepository:
                 .sort([("requested_at", 1)])
                 .limit(MAX_LINES)
                 .to_list(MAX_LINES),
+                self._store["case_entries"]
+                .find({"case_code": case.code, "officer": {"$type": "string"}}, _AUTHOR_FIELDS)
+                .to_list(MAX_LINES),
             )
         pictures = await self._pictures([message["_id"] for message in messages if message.get("attachments")])
         lines = [_citizen_line(message, pictures.get(message["_id"], ())) for message in messages]
-        lines += [_reply_line(reply) for reply in replies]
-        lines += _pending_lines(pending, replies)
+        names = await self._names(action["officer"] for action in actions)
+        wrote = {action["reply_id"]: action for action in actions if action.get("reply_id")}
+        for reply in replies:
+            officer = wrote[reply["_id"]]["officer"] if reply["_id"] in wrote else None
+            lines.append(_reply_line(reply, names.get(officer, officer) if officer else None))
+        in_ledger = {wrote[reply["_id"]]["event_id"] for reply in replies if reply["_id"] in wrote}
+        lines += _pending_lines(pending, in_ledger)
         return sorted(lines, key=lambda line: line.at)
 
     async def history(self, case: Case) -> list[Entry]:
@@ -146,7 +163,9 @@ class CaseRepository:
         await self._still_mine(case)
         with store_errors():
             found = self._store["case_entries"].find({"case_code": case.code}).sort([("at", -1)]).limit(100)
-            return [_entry(document) for document in await found.to_list(100)]
+            documents = await found.to_list(100)
+        names = await self._names(document["officer"] for document in documents if document.get("officer"))
+        return [_entry(document, names) for document in documents]
 
     async def contact(self, case: Case, lines: Sequence[Line] = ()) -> Contact:
         """When the citizen last did something that opens the window, as far as anybody here knows."""
@@ -193,31 +212,35 @@ class CaseRepository:
                 self._store["reply_ledger"].find(wanted, _LEDGER_FIELDS).to_list(None),
                 self._store["case_entries"].find(wanted, {"case_code": 1}).to_list(None),
             )
+        now = datetime.now(UTC)
         marks: dict[str, list[str]] = {code: [] for code in codes}
         for case in cases:
-            marks[case["code"]].append(repr(_summary(case)))
+            marks[case["code"]].append(repr(_summary(case, now)))
         for one in (*messages, *entries):
             marks[one["case_code"]].append(str(one["_id"]))
         for reply in replies:
-            marks[reply["case_code"]].append(f"{reply['_id']}{_reply_line(reply).mark}")
+            marks[reply["case_code"]].append(f"{reply['_id']}{_mark(reply)}")
         return {code: "|".join(sorted(parts)) for code, parts in marks.items()}
 
     async def queue_fingerprint(self) -> str:
         """What changes whenever the queue would look different."""
-        with store_errors():
-            found = (
-                await self._store["cases"]
-                .find(self._mine({"is_open": True}), _SUMMARY_FIELDS)
-                .sort([("priority", 1), ("due_at", 1)])
-                .limit(MAX_QUEUE)
-                .to_list(MAX_QUEUE)
-            )
-        return "|".join(repr(_summary(document)) for document in found)
+        now = datetime.now(UTC)
+        cases = [*await self._open(WAITS_FOR_OFFICER, now), *await self._open(WAITS_FOR_CITIZEN, now)]
+        return "|".join(map(repr, cases))
 
     async def _still_mine(self, case: Case) -> None:
         """A case handed over while its page was open is not ours any more."""
         if not self._scope.allows(case.unit):
             raise CaseNotFound(case.code)
+
+    async def _names(self, accounts: Iterable[str]) -> dict[str, str]:
+        """Names of officers by account."""
+        wanted = sorted(set(accounts))
+        if not wanted:
+            return {}
+        with store_errors():
+            found = await self._store["accounts"].find({"_id": {"$in": wanted}}, {"name": 1}).to_list(None)
+        return {account["_id"]: account["name"] for account in found}
 
     async def _pictures(self, message_ids: Sequence[str]) -> dict[str, tuple[Picture, ...]]:
         if not message_ids:
@@ -258,15 +281,21 @@ class CaseRepository:
 
 # -- reading the documents that the router, intake and the notifier write ---------------------------------------------
 
-_SUMMARY = (
-    *("code", "unit", "page", "category", "subtopic", "urgency", "is_open", "state"),
-    *("opened_at", "last_message_at", "due_at", "closed_at"),
+_SUMMARY_FIELDS = dict.fromkeys(
+    (
+        *("code", "unit", "page", "category", "subtopic", "urgency", "priority", "state", "is_open"),
+        *("created_at", "last_message_at", "due_at", "closed_at", "closes_at"),
+    ),
+    1,
 )
-_SUMMARY_FIELDS = dict.fromkeys(_SUMMARY, 1)
+_AUTHOR_FIELDS = {"officer": 1, "event_id": 1, "reply_id": 1}
 _LEDGER_FIELDS = {"case_code": 1, "state": 1, "received_at": 1, "seen_at": 1, "requested_at": 1}
 
 
-def _summary(document: Document) -> CaseSummary:
+def _summary(document: Document, now: datetime) -> CaseSummary:
+    closes_at = document.get("closes_at")
+    # An answered case is over when its time is up; the router notes that only when the citizen writes again.
+    is_over = closes_at is not None and closes_at <= now
     return CaseSummary(
         code=document["code"],
         unit=document["unit"],
@@ -274,18 +303,18 @@ def _summary(document: Document) -> CaseSummary:
         category=document["category"],
         subtopic=document.get("subtopic"),
         urgency=document["urgency"],
-        is_open=document["is_open"],
-        waits_for="citizen" if document.get("state") == "answered" else "officer",
-        opened_at=document["opened_at"],
+        is_open=document["is_open"] and not is_over,
+        waits_for="officer" if document["state"] in WAITS_FOR_OFFICER else "citizen",
+        opened_at=document["created_at"],
         last_message_at=document["last_message_at"],
         due_at=document.get("due_at"),
-        closed_at=document.get("closed_at"),
+        closed_at=document.get("closed_at") or (closes_at if is_over else None),
     )
 
 
-def _case(document: Document) -> Case:
+def _case(document: Document, latest_message: Document, now: datetime) -> Case:
     return Case(
-        summary=_summary(document),
+        summary=_summary(document, now),
         citizen=Citizen(
             channel=document.get("channel", "zalo"),
             page=document["page"],
@@ -293,16 +322,12 @@ def _case(document: Document) -> Case:
             user_id=document["user_id"],
             user_id_by_app=document.get("user_id_by_app"),
         ),
-        correlation_id=document.get("correlation_id", ""),
-        reasons=tuple(_reason(raw) for raw in document.get("reasons", ())),
-        confidence=document.get("confidence"),
+        correlation_id=latest_message.get("correlation_id", ""),
+        reasons=tuple(document.get("reasons", ())),
+        doubts=tuple(document.get("doubts", ())),
+        evidence=tuple(document.get("evidence", ())),
+        confidence=latest_message.get("confidence"),
     )
-
-
-def _reason(raw: Any) -> Reason:
-    if isinstance(raw, str):
-        return Reason(raw)
-    return Reason(raw["code"], {name: value for name, value in raw.items() if name != "code"})
 
 
 def _citizen_line(message: Document, pictures: tuple[Picture, ...]) -> Line:
@@ -318,24 +343,24 @@ def _citizen_line(message: Document, pictures: tuple[Picture, ...]) -> Line:
     )
 
 
-def _reply_line(reply: Document) -> Line:
-    content = reply.get("content") or {}
+def _mark(reply: Document) -> Mark:
+    return mark_of(reply["state"], received=reply.get("received_at") is not None, seen=reply.get("seen_at") is not None)
+
+
+def _reply_line(reply: Document, author: str | None) -> Line:
+    mark = _mark(reply)
     return Line(
         line_id=reply["_id"],
-        side="officer" if reply.get("origin") == "officer" else "bot",
+        side="officer" if reply["origin"] == "officer" else "bot",
         at=reply["requested_at"],
-        text=content.get("text", ""),
-        mark=mark_of(
-            reply["state"],
-            received=reply.get("received_at") is not None,
-            seen=reply.get("seen_at") is not None,
-        ),
-        failure=reply.get("reason"),
+        text=reply["content"].get("text", ""),
+        author=author,
+        mark=mark,
+        failure=reply.get("reason") if mark in {"failed", "uncertain"} else None,
     )
 
 
-def _pending_lines(pending: Iterable[Document], replies: Sequence[Document]) -> list[Line]:
-    known = {reply.get("answers_event_id") for reply in replies} | {reply["_id"] for reply in replies}
+def _pending_lines(pending: Iterable[Document], in_ledger: set[str]) -> list[Line]:
     return [
         Line(
             line_id=action["_id"],
@@ -347,12 +372,21 @@ def _pending_lines(pending: Iterable[Document], replies: Sequence[Document]) -> 
             due_at=action["due_at"],
         )
         for action in pending
-        if action["action"] == "reply" and action["state"] != "undone" and action["_id"] not in known
+        if action["action"] == "reply" and action["state"] != "undone" and action["_id"] not in in_ledger
     ]
 
 
-def _entry(document: Document) -> Entry:
-    return Entry(at=document["at"], what=document["kind"], by=document.get("by"), details=document.get("details", {}))
+def _entry(document: Document, names: Mapping[str, str]) -> Entry:
+    officer = document.get("officer")
+    is_reply = document.get("reply_id") is not None
+    return Entry(
+        at=document["at"],
+        what=document["kind"],
+        by=names.get(officer, officer) if officer else None,
+        reasons=tuple(document.get("reasons", ())),
+        changes=tuple((change["field"], change["from"], change["to"]) for change in document.get("changes", ())),
+        note="" if is_reply else document.get("text") or "",
+    )
 
 
 def _picture(document: Document) -> Picture:

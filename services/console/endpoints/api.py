@@ -127,6 +127,7 @@ class EntryOut(BaseModel):
     at: datetime
     what: str
     by: str | None
+    note: str
 
 
 class CaseOut(BaseModel):
@@ -134,6 +135,8 @@ class CaseOut(BaseModel):
 
     case: CaseLine
     reasons: list[ReasonOut]
+    doubts: list[ReasonOut]
+    evidence: list[str]
     confidence: float | None
     window: WindowOut
     history: list[EntryOut]
@@ -273,7 +276,9 @@ async def read_case(visit: Visiting, code: Code) -> CaseOut:
     window = await _window(visit, cases, case)
     return CaseOut(
         case=_line(case.summary),
-        reasons=[ReasonOut(code=reason.code, words=visit.reason(reason)) for reason in case.reasons],
+        reasons=[ReasonOut(code=code, words=visit.reason(code)) for code in case.reasons],
+        doubts=[ReasonOut(code=code, words=visit.reason(code)) for code in case.doubts],
+        evidence=list(case.evidence),
         confidence=case.confidence,
         window=WindowOut(kind=window.kind, until=window.until),
         history=[_entry(entry) for entry in await cases.history(case)],
@@ -352,7 +357,7 @@ def _line(case: CaseSummary) -> CaseLine:
 
 
 def _entry(entry: Entry) -> EntryOut:
-    return EntryOut(at=entry.at, what=entry.what, by=entry.by)
+    return EntryOut(at=entry.at, what=entry.what, by=entry.by, note=entry.note)
 
 
 def _said(line: Line) -> LineOut:

@@ -15,7 +15,7 @@
     const direction = milliseconds < 0 ? "over" : "left";
     const minutes = Math.floor(Math.abs(milliseconds) / 60000);
     const level = direction === "over" ? "over" : milliseconds <= 30 * 60000 ? "soon" : "calm";
-    const [unit, n] = minutes < 60 ? ["minutes", minutes]
+    const [unit, n] = minutes === 0 ? ["now", 0] : minutes < 60 ? ["minutes", minutes]
       : minutes < 48 * 60 ? ["hours", Math.floor(minutes / 60)]
       : ["days", Math.floor(minutes / (24 * 60))];
     return { words: say(`deadline.${direction}.${unit}`, n), level };
@@ -32,7 +32,7 @@
   }
 
   function runCountdowns() {
-    for (const bar of all(".undo[data-due]")) {
+    for (const bar of all(".take-back[data-due]")) {
       const seconds = Math.ceil((Date.parse(bar.dataset.due) - Date.now()) / 1000);
       const count = bar.querySelector("[data-countdown]");
       if (count) count.textContent = seconds > 0 ? say("pending.seconds", seconds) : "";

@@ -1,4 +1,4 @@
-"""A small district for the console's tests: cases, messages, replies, contacts and pictures as the services write them."""
+"""A small district for the console's tests: what the other services write, exactly as they write it."""
 
 import struct
 import zlib
@@ -34,36 +34,43 @@ def a_case(number: int, **values: Any) -> Document:
         "_id": deterministic_id("case", str(number)),
         "code": a_code(number),
         "citizen_key": citizen_key(OA_ID, user_id),
-        "channel": "zalo",
         "page": PAGE,
         "oa_id": OA_ID,
         "user_id": user_id,
         "user_id_by_app": None,
-        "correlation_id": deterministic_id("correlation", str(number)),
-        "matter": category,
+        "matter": f"{category}-{number}",
         "unit": PAGE,
         "category": category,
         "subtopic": None,
         "urgency": urgency,
         "priority": {"emergency": 0, "high": 1, "normal": 2}[urgency],
         "is_open": True,
-        "state": "open",
-        "opened_at": opened_at,
+        "state": "waiting_officer",
+        "needs_person": True,
+        "created_at": opened_at,
         "last_message_at": opened_at,
         "due_at": opened_at + timedelta(hours=8),
+        "closes_at": None,
         "closed_at": None,
+        "first_response_at": None,
         "reasons": [],
+        "doubts": [],
+        "evidence": [],
+        "citizen_version": 1,
+        "officer_event_ids": [],
     }
     return document | values
 
 
 def a_message(case: Document, text: str, *, at: datetime | None = None, number: int = 0, **values: Any) -> Document:
     """A citizen's message in a case."""
-    sent_at = at or case["opened_at"]
+    sent_at = at or case["created_at"]
     return {
         "_id": deterministic_id("message", case["code"], str(number), text),
         "case_code": case["code"],
         "citizen_key": case["citizen_key"],
+        "correlation_id": deterministic_id("correlation", case["code"]),
+        "confidence": 0.85,
         "message_id": f"m-{case['code']}-{number}",
         "kind": "text",
         "text": text,
@@ -86,25 +93,28 @@ def a_reply(
         "template": "officer" if origin == "officer" else "received",
         "state": "sent",
         "content": {"text": text},
-        "requested_at": at or case["opened_at"] + timedelta(seconds=2),
+        "requested_at": at or case["created_at"] + timedelta(seconds=2),
         "message_key": f"{case['oa_id']}:r-{deterministic_id(case['code'], text)[:12]}",
         "message_id": f"r-{deterministic_id(case['code'], text)[:12]}",
     } | values
 
 
 def an_entry(
-    case: Document, kind: str, *, at: datetime | None = None, by: str | None = None, **details: Any
+    case: Document, kind: str, *, at: datetime | None = None, officer: str | None = None, **values: Any
 ) -> Document:
     """A line of a case's history."""
-    moment = at or case["opened_at"]
-    return {
+    moment = at or case["created_at"]
+    entry: Document = {
         "_id": deterministic_id("entry", case["code"], kind, moment.isoformat()),
+        "case_id": case["_id"],
         "case_code": case["code"],
         "at": moment,
         "kind": kind,
-        "by": by,
-        "details": details,
+        "event_id": deterministic_id("event", case["code"], kind, moment.isoformat()),
+        "reasons": [],
+        "changes": [],
     }
+    return entry | ({"officer": officer} if officer else {}) | values
 
 
 def a_contact(case: Document, last_interaction_at: datetime) -> Document:
@@ -169,8 +179,9 @@ async def a_busy_night(store: Store) -> dict[str, Document]:
         category="emergency",
         opened_at=minutes_ago(3),
         due_at=minutes_ago(2),
-        reasons=["reading.emergency", "unit.place_in_text"],
-        confidence=0.97,
+        reasons=["emergency.theft_now", "unit.place_in_text"],
+        evidence=["bẻ khóa", "còn ở đó", "place:tan-chanh-hiep"],
+        doubts=["unit.gazetteer_unverified"],
     )
     fire = a_case(41, category="emergency", opened_at=minutes_ago(1), due_at=minutes_ago(-0.5))
     theft = a_case(40, category="crime_report", opened_at=minutes_ago(9), due_at=minutes_ago(-6))
@@ -181,7 +192,7 @@ async def a_busy_night(store: Store) -> dict[str, Document]:
     )
     lamp = a_case(36, category="complaint", opened_at=minutes_ago(900), due_at=minutes_ago(-540))
     empty = a_case(35, category="other", opened_at=minutes_ago(60), due_at=minutes_ago(-420))
-    waiting = a_case(34, opened_at=minutes_ago(500), state="answered", due_at=None)
+    waiting = a_case(34, opened_at=minutes_ago(500), state="answered_by_officer", due_at=None)
     stale = a_case(33, category="procedure", opened_at=minutes_ago(9 * 24 * 60), due_at=minutes_ago(8 * 24 * 60))
     closed = a_case(
         32, is_open=False, state="closed", opened_at=minutes_ago(2_000), closed_at=minutes_ago(1_500), due_at=None
@@ -234,6 +245,10 @@ async def a_busy_night(store: Store) -> dict[str, Document]:
         a_reply(noise, "Đã tiếp nhận tin của anh/chị.", state="uncertain"),
     ]
     entries = [an_entry(case, "opened") for case in cases]
+    entries += [an_entry(break_in, "joined", at=minutes_ago(2.5)), an_entry(break_in, "joined", at=minutes_ago(2))]
+    entries.append(
+        an_entry(waiting, "officer_reply", at=minutes_ago(480), officer=PAGE, reply_id=replies[3]["_id"], text="…")
+    )
     contacts = [a_contact(case, case["last_message_at"]) for case in cases]
     await put(store, cases=cases, messages=messages, reply_ledger=replies, case_entries=entries, contacts=contacts)
     await a_picture(store, photo)
