@@ -58,7 +58,7 @@ _MESSAGE_KNOWN = frozenset(
     {
         *("_id", "citizen_key", "text", "sent_at", "received_at", "case_code", "case_id", "page", "oa_id", "user_id"),
         *("user_id_by_app", "channel", "schema_version", "occurred_at", "correlation_id", "traceparent", "attachments"),
-        *("original_text", "message_id", "conversation_id", "matter", "event_id"),
+        *("original_text", "message_id", "conversation_id", "matter", "event_id", "decided_at", "effects", "state"),
     }
 )
 
@@ -83,7 +83,7 @@ def _of_message(message: Document) -> list[StoryLine]:
         for name, value in message.items()
         if name not in _MESSAGE_KNOWN and name not in {"kind", "location", "text_was_cut", "quoted_message_id"}
     }
-    at = message.get("handled_at") or message.get("received_at") or message["sent_at"]
+    at = message.get("decided_at") or message.get("received_at") or message["sent_at"]
     return [said, StoryLine(at, "router", "decision", reasons=reasons_in(decided), details=_flat(decided))]
 
 
@@ -125,15 +125,37 @@ def _of_reply(reply: Document) -> list[StoryLine]:
     return lines
 
 
+_ENTRY_KNOWN = frozenset(
+    {"_id", "case_id", "case_code", "at", "kind", "by", "text", "reasons", "event_id", "changes", "details"}
+)
+
+
+def _change(old: Any, new: Any) -> Any:
+    return _moment(new) if old is None else f"{_moment(old)} → {'-' if new is None else _moment(new)}"
+
+
+def _moment(value: Any) -> Any:
+    """A history keeps moments as texts; they are moments again here, so that they are shown like all others."""
+    if not isinstance(value, str) or not value[:4].isdigit() or "T" not in value:
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return value
+
+
 def _of_entry(entry: Document) -> StoryLine:
-    rest = {k: v for k, v in entry.items() if k not in {"_id", "case_code", "at", "kind", "by", "text", "reasons"}}
+    changes = {
+        str(change["field"]): _change(change.get("from"), change.get("to")) for change in entry.get("changes", ())
+    }
+    rest = {name: value for name, value in entry.items() if name not in _ENTRY_KNOWN} | (entry.get("details") or {})
     return StoryLine(
         entry["at"],
         str(entry.get("by") or "router"),
         str(entry.get("kind", "entry")),
         str(entry.get("text") or (entry.get("details") or {}).get("text") or ""),
         reasons_in(entry),
-        _flat(rest),
+        changes | _flat(rest),
     )
 
 
@@ -226,6 +248,24 @@ class Bar:
     duration_ms: float
     depth: int
     drawing: str
+
+
+EPISODE_GAP_NS = 5_000_000_000
+
+
+def episodes(spans: Sequence[Document]) -> list[list[Document]]:
+    """Cut a trace where nothing happened for five seconds, such as until an officer answered.
+
+    On one scale the pauses between people would leave nothing to see of the milliseconds between machines.
+    """
+    cut: list[list[Document]] = []
+    end_ns = 0.0
+    for span in sorted(spans, key=lambda span: float(span["started_ns"])):
+        if not cut or span["started_ns"] - end_ns > EPISODE_GAP_NS:
+            cut.append([])
+        cut[-1].append(span)
+        end_ns = max(end_ns, span["started_ns"] + span["duration_ms"] * 1e6)
+    return cut
 
 
 def waterfall(spans: Sequence[Document], *, width: int = 40) -> list[Bar]:

@@ -171,7 +171,7 @@ async def _ledger_steps(store: Store, message: Document | None) -> dict[str, flo
     with store_errors():
         replies = await store["reply_ledger"].find({"answers_event_id": message["_id"]}).to_list()
     moments = {
-        "assigned by the router": message.get("handled_at"),
+        "assigned by the router": message.get("decided_at"),
         "queued by the notifier": min((reply["queued_at"] for reply in replies), default=None),
         "taken by Zalo": min((reply["sent_at"] for reply in replies if reply.get("sent_at")), default=None),
     }

@@ -1,6 +1,7 @@
 """`hub case` and `hub cases`: a case's whole story, the queue of a unit, an officer's answer."""
 
 import re
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 from cli.errors import CommandError, ExitCode
 from cli.hub import opened_publisher, opened_store
 from cli.settings import CliSettings, load_settings
-from cli.story import Bar, StoryLine, tell, waterfall
+from cli.story import Bar, StoryLine, episodes, tell, waterfall
 from cli.terminal import LOCAL, Terminal, run, seconds_as_text, when
 from cli.window import Window, read_window_rule, window_of
 from shared import topics
@@ -57,22 +58,24 @@ async def _show(terminal: Terminal, code: str, *, trace: bool) -> None:
             reports=await _rows(store, "delivery_reports", {"citizen_key": key}, "reported_at"),
             dead_letters=await _rows(store, "dead_letters", {"key": Binary(key.encode())}, "first_at"),
         )
-        traces = await _traces(store, messages) if trace else {}
+        traces = await _traces(store, messages) if trace else []
     if terminal.as_json:
         terminal.document(
             {
                 "case": case,
                 "unit_name": unit_name(settings, case.get("unit")),
                 "story": [line.as_json() for line in story],
-                **({"traces": {key: [vars(bar) for bar in bars] for key, bars in traces.items()}} if trace else {}),
+                **({"traces": [asdict(episode) for episode in traces]} if trace else {}),
             }
         )
         return
     _print_head(terminal, settings, case)
     for line in story:
         _print_line(terminal, line)
-    for trace_id, bars in traces.items():
-        _print_waterfall(terminal, trace_id, bars)
+    for episode in traces:
+        _print_waterfall(terminal, episode)
+    if trace and not traces:
+        terminal.say("[dim]no traces are kept (they are deleted after a week)[/dim]")
 
 
 async def _rows(store: Store, collection: str, query: Document, order: str) -> list[Document]:
@@ -80,13 +83,24 @@ async def _rows(store: Store, collection: str, query: Document, order: str) -> l
         return await store[collection].find(query).sort([(order, 1)]).limit(MAX_ROWS).to_list(MAX_ROWS)
 
 
-async def _traces(store: Store, messages: list[Document]) -> dict[str, list[Bar]]:
-    traces = {}
-    for message in messages:
-        trace_id = message.get("correlation_id")
-        if trace_id and trace_id not in traces:
-            traces[trace_id] = waterfall(await _rows(store, "trace_spans", {"trace_id": trace_id}, "started_at"))
-    return traces
+@dataclass(frozen=True)
+class Episode:
+    """A part of one message's trace in which things followed each other closely."""
+
+    trace_id: str
+    started_at: datetime
+    bars: list[Bar]
+
+
+async def _traces(store: Store, messages: list[Document]) -> list[Episode]:
+    trace_ids = dict.fromkeys(message["correlation_id"] for message in messages if message.get("correlation_id"))
+    found = []
+    for trace_id in trace_ids:
+        spans = await _rows(store, "trace_spans", {"trace_id": trace_id}, "started_at")
+        found += [
+            Episode(trace_id, min(span["started_at"] for span in part), waterfall(part)) for part in episodes(spans)
+        ]
+    return found
 
 
 def _print_head(terminal: Terminal, settings: CliSettings, case: Document) -> None:
@@ -128,17 +142,14 @@ def _shown(value: Any) -> str:
     return when(value) if isinstance(value, datetime) else str(value)
 
 
-def _print_waterfall(terminal: Terminal, trace_id: str, bars: list[Bar]) -> None:
+def _print_waterfall(terminal: Terminal, episode: Episode) -> None:
+    total = max(bar.start_ms + bar.duration_ms for bar in episode.bars)
     terminal.say()
-    if not bars:
-        terminal.say(f"[dim]trace {trace_id}: no spans are kept (they are deleted after a week)[/dim]")
-        return
-    total = max(bar.start_ms + bar.duration_ms for bar in bars)
-    terminal.say(f"[bold]trace {trace_id}[/bold] {total:.1f} ms")
-    for bar in bars:
+    terminal.say(f"[bold]trace {episode.trace_id}[/bold] from {when(episode.started_at)}, {total:.1f} ms")
+    for bar in episode.bars:
         name = f"{'  ' * bar.depth}{bar.name}"
         terminal.say(
-            f"  [cyan]{bar.drawing}[/cyan] {bar.start_ms:>8.1f} +{bar.duration_ms:>7.1f} ms  "
+            f"  [cyan]{bar.drawing}[/cyan] {bar.start_ms:>7.1f} +{bar.duration_ms:>6.1f} ms  "
             f"[dim]{escape(bar.service):<9}[/dim]{escape(name)}"
         )
 

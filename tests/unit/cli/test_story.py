@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cli.story import reasons_in, tell, waterfall
+from cli.story import episodes, reasons_in, tell, waterfall
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -148,3 +148,36 @@ def test_a_waterfall_of_nothing_is_empty_and_of_an_instant_one_mark() -> None:
     assert waterfall([]) == []
     [bar] = waterfall([span("a", "a", 0, 0)], width=5)
     assert bar.drawing == "█    "
+
+
+def test_a_pause_between_people_cuts_a_trace() -> None:
+    parts = episodes(
+        [span("late", None, 60_000, 5), span("b", "a", 4, 9_000), span("a", None, 0, 10), span("c", "b", 12_000, 1)]
+    )
+
+    assert [[one["span_id"] for one in part] for part in parts] == [["a", "b", "c"], ["late"]]
+    assert episodes([]) == []
+
+
+def test_an_officers_change_tells_what_was_before() -> None:
+    entry = {
+        "_id": "e",
+        "case_code": "Q12-1",
+        "at": at(1),
+        "kind": "handed_over",
+        "changes": [
+            {"field": "unit", "from": "tan-chanh-hiep", "to": "doi-csgt"},
+            {"field": "due_at", "from": None, "to": "2026-11-24T10:00:00+00:00"},
+            {"field": "closed_at", "from": "2026-11-24", "to": None},
+        ],
+        "details": {"template": "officer"},
+    }
+
+    [line] = tell(entries=[entry])
+
+    assert line.details == {
+        "unit": "tan-chanh-hiep → doi-csgt",
+        "due_at": at(3_600),
+        "closed_at": "2026-11-24 → -",
+        "template": "officer",
+    }
