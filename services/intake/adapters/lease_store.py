@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 from datetime import UTC, datetime
+from typing import Any
 
 from shared.mongo import Store, insert_new, store_errors
 
@@ -14,6 +15,7 @@ class Lease:
     """One named lease in the `leases` collection, as one process sees it."""
 
     def __init__(self, store: Store, name: str, *, seconds: float) -> None:
+        self._store = store
         self._collection = store["leases"]
         self._name = name
         self._milliseconds = int(seconds * 1000)
@@ -32,21 +34,24 @@ class Lease:
         if not self._exists:
             await insert_new(self._collection, [{"_id": self._name, "owner": "", "until": _NEVER}])
             self._exists = True
-        # Decided inside the update, which never matches nothing: no upsert, and `until` is compared with the
-        # server's own clock, since the clocks of replicas differ.
-        is_mine = {"$or": [{"$eq": ["$owner", self._owner]}, {"$lt": ["$until", "$$NOW"]}]}
-        update = {
-            "$set": {
-                "owner": {"$cond": [is_mine, self._owner, "$owner"]},
-                "until": {"$cond": [is_mine, {"$add": ["$$NOW", self._milliseconds]}, "$until"]},
-            }
-        }
         with store_errors():
-            after = await self._collection.find_one_and_update({"_id": self._name}, [update], return_document=True)
-        if after is None:  # somebody emptied the collection
-            self._exists = False
-            return False
-        return bool(after["owner"] == self._owner)
+            renewed = await self._collection.update_one(
+                {"_id": self._name, "owner": self._owner}, [{"$set": {"until": self._end()}}]
+            )
+            if renewed.matched_count:
+                return True
+            # Over by the server's clock, asked a moment ago: it can only have gone on since.
+            now = await self._store.server_now()
+            taken = await self._collection.update_one(
+                {"_id": self._name, "until": {"$lt": now}}, [{"$set": {"owner": self._owner, "until": self._end()}}]
+            )
+            if taken.matched_count:
+                return True
+            self._exists = await self._collection.find_one({"_id": self._name}) is not None
+        return False
+
+    def _end(self) -> dict[str, Any]:
+        return {"$add": ["$$NOW", self._milliseconds]}
 
     async def release(self) -> None:
         """Give it back, if it is ours.
