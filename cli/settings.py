@@ -34,7 +34,9 @@ class CliSettings(HubSettings):
 
     Attributes:
         hub_home: run-time state of a hub that `make up` started.
-        intake_url: base address of intake's internal port; router and notifier alike.
+        intake_url: base address of intake's internal port, for health.
+        router_url: base address of the router.
+        notifier_url: base address of the notifier.
         simulator_url: base address of the simulator; empty where the real Zalo is used.
         webhook_url: where Zalo posts to.
         zalo_config_file: apps and pages; `hub webhook send` signs with its keys.

@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -49,20 +49,68 @@ class Setting:
     about: str
 
 
+OUTSIDE_CLASSES = (
+    Setting("OTEL_EXPORTER_OTLP_ENDPOINT", "text", "", False, ("all services",), "OpenTelemetry collector for traces."),
+    Setting("OTEL_TRACES_SAMPLER_ARG", "number", "1.0", False, ("all services",), "Share of messages that are traced."),
+    Setting("CRASH_AT", "text", "", False, ("all services",), "For tests: end the process at this crash point."),
+    Setting("HUB_REPLICATION_FACTOR", "number", "", False, ("hub command",), "Copies of every record, for `hub init`."),
+    Setting("HUB_DEBUG", "text", "", False, ("hub command",), "Anything: show where an unexpected error arose."),
+)
+"""Read where no settings class can be: by libraries, before anything else, or as the default of an option."""
+
+MEANINGS = {
+    "KAFKA_PORT": "Port of the embedded Kafka; a free one without it.",
+    "MONGO_PORT": "Port of the embedded database; a free one without it.",
+    "SIMULATOR_PORT": "Port of the simulator and its phone page.",
+    "WEBHOOK_PORT": "Port of intake, where Zalo posts to.",
+    "ROUTER_PORT": "Port of the router's health and metrics.",
+    "NOTIFIER_PORT": "Port of the notifier's health and metrics.",
+    "CONSOLE_PORT": "Port of the officers' page.",
+    "READY_TIMEOUT_SECONDS": "How long `make up` waits for each server and service.",
+    "ZALO_CONNECT_TIMEOUT_SECONDS": "How long connecting to Zalo may take; nothing was sent by then, so it is retried.",
+    "CONSOLE_ATTEMPT_WINDOW_SECONDS": "The time over which attempts to sign in are counted.",
+    "SIMULATOR_CONFIG": "Apps and pages it plays Zalo for.",
+    "SIMULATOR_HOST": "Address it listens on.",
+    "SIMULATOR_STATE_DIR": "Where it keeps tokens, conversations and its log.",
+    "SIMULATOR_WEBHOOK_URL": "Where it sends events at first; the control API can change it.",
+    "SIMULATOR_PUBLIC_URL": "Its address as the hub sees it, in links to pictures.",
+    "SIMULATOR_SEED": "Makes ids and names repeatable.",
+    "SIMULATOR_TIME_SCALE": "How much faster than real time its retry ladder runs.",
+    "SIMULATOR_WEBHOOK_CONCURRENCY": "Webhooks on their way at once.",
+    "SIMULATOR_WEBHOOK_TIMEOUT_SECONDS": "When a webhook without an answer counts as failed; Zalo waits 2 s.",
+    "SIMULATOR_RETRY_ON": "Which failures are tried again.",
+    "SIMULATOR_AUTO_RECEIPTS": "Report every message as received and seen by itself.",
+    "SIMULATOR_RATE_LIMIT_PER_MINUTE": "Calls of one app before it answers that there are too many; 0 is no limit.",
+    "SIMULATOR_REQUIRE_APPSECRET_PROOF": "Refuse calls without a proof of the app secret, as Zalo's option does.",
+    "SIMULATOR_LOG_ENTRIES": "Entries of its log kept in memory.",
+    "SIMULATOR_LOG_FILE_MAX_BYTES": "Size at which its log file is begun anew.",
+}
+"""For settings whose class does not say it itself; a test finds the ones that have become needless."""
+
+
 def all_settings() -> list[Setting]:
     """Every setting, once, in the order of its first reader."""
     found: dict[str, Setting] = {}
     for user, modules in MODULES.items():
-        for settings_class in _classes(modules):
-            for setting in _of_class(settings_class, user):
-                known = found.get(setting.variable)
-                if known is None:
-                    found[setting.variable] = setting
-                elif "all services" not in known.used_by and user not in known.used_by:
-                    found[setting.variable] = Setting(
-                        **{**vars(known), "used_by": (*known.used_by, user), "about": known.about or setting.about}
-                    )
-    return list(found.values())
+        declared = [setting for settings_class in _classes(modules) for setting in _of_class(settings_class, user)]
+        for setting in declared + [outside for outside in OUTSIDE_CLASSES if outside.used_by == (user,)]:
+            found[setting.variable] = _joined(found.get(setting.variable), setting)
+    return [
+        setting if setting.about else replace(setting, about=MEANINGS.get(setting.variable, ""))
+        for setting in found.values()
+    ]
+
+
+def _joined(known: Setting | None, new: Setting) -> Setting:
+    """One row for a variable that several parts read; where their defaults differ, each is named."""
+    if known is None:
+        return new
+    if "all services" in known.used_by or new.used_by[0] in known.used_by:
+        return known
+    default = known.default
+    if new.default not in (known.default, ""):
+        default = f"{known.default}, {new.used_by[0]} {new.default}" if known.default else new.default
+    return replace(known, default=default, used_by=known.used_by + new.used_by, about=known.about or new.about)
 
 
 def as_markdown(settings: list[Setting]) -> str:
@@ -91,7 +139,8 @@ def as_environment_file(settings: list[Setting]) -> str:
         if setting.used_by[0] != user:
             user = setting.used_by[0]
             lines += ["", f"# --- {user} " + "-" * (70 - len(user))]
-        lines += [f"# {setting.about}", f"#{setting.variable}={setting.default or ''}"]
+        default = "" if setting.default is None or "," in setting.default else setting.default
+        lines += [f"# {setting.about}", f"#{setting.variable}={default}"]
     return "\n".join(lines) + "\n"
 
 

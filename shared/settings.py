@@ -42,9 +42,15 @@ class HubSettings(BaseSettings):
 
     Attributes:
         hub_environment: `demo` allows what only a demonstration may do (loopback pictures, unapproved procedure texts).
+        kafka_bootstrap_servers: host:port of one or more brokers, separated by commas.
+        mongo_uri: address of the database with user and password.
+        mongo_database: name of the database; one hub, one name.
+        mongo_driver: the library that talks to it; both pass the same tests.
         data_dir: units, procedures, templates and rules.
         http_host: where health, metrics and the service's own HTTP listen.
         http_port: 0 picks a free one.
+        log_level: of our own lines; libraries log from WARNING.
+        log_format: `json` for machines, `console` for people.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

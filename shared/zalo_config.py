@@ -78,7 +78,15 @@ class ZaloPage(BaseModel):
 
 
 class ZaloConfig(BaseSettings):
-    """Zalo's addresses, our apps and our pages."""
+    """Zalo's addresses, our apps and our pages.
+
+    Attributes:
+        oa_api_url: base address of the OA API, without a path.
+        oauth_url: base address of OAuth.
+        upload_url: base address of uploads.
+        apps: list of apps with their secrets, shaped as in `config/zalo.example.yaml`; overrides the file's list.
+        pages: list of pages with their apps and first refresh tokens; overrides the file's list.
+    """
 
     model_config = SettingsConfigDict(env_prefix="zalo_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
