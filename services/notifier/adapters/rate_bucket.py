@@ -99,11 +99,13 @@ class RateBuckets:
 
     async def _take(self, bucket_id: str, wanted: int) -> Document | None:
         elapsed_ms: dict[str, Any] = {"$max": [0, {"$subtract": [_NOW_MS, "$at_ms"]}]}
+        # An update that waited for another one has an older `$$NOW`: going back would count that time twice.
+        latest = {"$max": [_NOW_MS, "$at_ms"]}
         filled = {"$add": ["$tokens", {"$multiply": [elapsed_ms, self._tokens_per_ms(bucket_id)]}]}
         return await self._buckets.find_one_and_update(
             {"_id": bucket_id},
             [
-                {"$set": {"tokens": {"$min": [self._capacity(bucket_id), filled]}, "at_ms": _NOW_MS}},
+                {"$set": {"tokens": {"$min": [self._capacity(bucket_id), filled]}, "at_ms": latest}},
                 {
                     "$set": {
                         "granted": {
