@@ -25,7 +25,7 @@ def subscribe(
     """Connect the topics to their handlers: at least once, in batches, in order of each citizen.
 
     Returns:
-        The progress of each subscriber, by topic and group.
+        The progress of each subscriber, by consumer group.
     """
 
     async def on_citizen_messages(received: Sequence[Received[CitizenMessageReceived]]) -> None:
@@ -35,7 +35,7 @@ def subscribe(
         await take_officer_replies(received, officers)
 
     return {
-        f"{topics.CITIZEN_MESSAGES.name} as router": on_batch(
+        "router": on_batch(
             router,
             topics.CITIZEN_MESSAGES,
             service=SERVICE,
@@ -44,7 +44,7 @@ def subscribe(
             dead_letters=dead_letters,
             max_records=max_records,
         ),
-        f"{topics.OFFICER_ACTIONS.name} as router-actions": on_batch(
+        "router-actions": on_batch(
             router,
             topics.OFFICER_ACTIONS,
             service=SERVICE,

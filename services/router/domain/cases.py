@@ -201,13 +201,13 @@ class Desk:
         if reading.cancels:
             return citizen.open_for("incident") or latest
         if reading.asks_for_person and reading.category not in (*INCIDENTS, "complaint"):
-            return latest or self._reopenable(message, citizen) or "conversation"
+            return latest or self._reopenable(message, citizen) or citizen.open_for("conversation") or "conversation"
         matter = matter_of(reading)
         if matter is not None:
             return citizen.open_for(matter) or matter
         if latest is not None:
             return latest
-        return "conversation" if has_content(reading) else None
+        return (citizen.open_for("conversation") or "conversation") if has_content(reading) else None
 
     def _reopenable(self, message: CitizenMessageReceived, citizen: Citizen) -> Case | None:
         open_matters = {case.matter for case in citizen.open_cases()}
@@ -386,7 +386,10 @@ class Desk:
     def _is_given(self, before: Case | None, answer: Answer, message: CitizenMessageReceived, reading: Reading) -> bool:
         if before is None:
             return False
-        last = next((g.at for g in before.given if g.template == answer.template), None)
+        same = [g.at for g in before.given if g.template == answer.template]
+        if answer.template == FOLLOW_UP and before.state == "waiting_officer":
+            same = [g.at for g in before.given]  # five bubbles of one thought need one acknowledgement
+        last = max(same, default=None)
         if reading.category == "greeting":
             return _is_recent(last, message, self._hours("greeting_hours"))
         return _is_recent(last, message, timedelta(minutes=self.levels.windows.acknowledgement_minutes))
@@ -416,6 +419,9 @@ def has_content(reading: Reading) -> bool:
     )
 
 
+FOLLOW_UP = "follow_up.noted"
+
+
 def _answer_in_case(answer: Answer | None, reading: Reading, before: Case | None) -> Answer | None:
     """What a case makes of the answer: a cancel, a wish for a person, a further bubble of the same matter."""
     if reading.cancels:
@@ -424,10 +430,10 @@ def _answer_in_case(answer: Answer | None, reading: Reading, before: Case | None
         return Answer("person.requested")
     if before is None or answer is None or answer.is_direct or reading.category in {"emergency", "greeting"}:
         return answer
-    is_repeat = any(g.template == answer.template for g in before.given)
-    if is_repeat or (has_content(reading) and before.matter != "conversation"):
-        return replace(answer, template="follow_up.noted")
-    return answer
+    is_first = all(given.template != answer.template for given in before.given)
+    if is_first and (not has_content(reading) or before.matter == "conversation"):
+        return answer
+    return replace(answer, template=FOLLOW_UP)
 
 
 def _moved(

@@ -218,6 +218,8 @@ class RuleUnderstanding:
     ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]]]:
         """Concepts found, and those found behind a negation."""
         spans = self._index.find(words)
+        if not words.is_accented:
+            spans = _without_chance_words(spans)
         masks = [span for span in spans if span.value == _MASK]
         negation_ends = {span.end: span.start for span in spans if span.value == _NEGATION}
         found: dict[str, list[Span[str]]] = {}
@@ -273,6 +275,8 @@ class RuleUnderstanding:
         if "other" in by_category and (category == "greeting" or (is_advert and category != "emergency")):
             category = "other"  # rule 8: an advert stays one, whatever it names; a hello before a matter is no greeting
         deciding = by_category[category]
+        if category == "other" and is_advert:  # a flat for sale "with its land title" asks nothing about titles
+            deciding = [match for match in deciding if match.rule.topic == "advert"]
         best = max(deciding, key=lambda m: m.rule.confidence)
         rivals = [c for c in by_category if c != category and c not in {"greeting", "other"}]
         confidence = _combined([m.rule.confidence for m in deciding], has_rivals=bool(rivals))
@@ -311,6 +315,17 @@ def _says_more_than_hello(matches: Sequence[_Match], words: Words) -> bool:
     return all(m.rule.topic == "hello" for m in matches) and len(words) > MAX_WORDS_AROUND_HELLO
 
 
+_TIME = frozenset({"happening_now", "just_now"})
+
+
+def _without_chance_words(spans: Sequence[Span[str]]) -> list[Span[str]]:
+    """Without diacritics one word of a longer phrase looks like another word: the "can" of "can cuoc" is no "cần"."""
+    inside = {at for span in spans if span.end - span.start > 1 for at in range(span.start, span.end)}
+    return [
+        s for s in spans if s.end - s.start > 1 or s.start not in inside or s.value in _TIME or s.value == _NEGATION
+    ]
+
+
 def _both(
     found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]]
 ) -> dict[str, Sequence[Span[str]]]:
@@ -319,7 +334,7 @@ def _both(
 
 def _is_covered(span: Span[str], masks: Iterable[Span[str]]) -> bool:
     length = span.end - span.start
-    return any(m.start <= span.start and span.end <= m.end and m.end - m.start > length for m in masks)
+    return any(m.start < span.end and span.start < m.end and m.end - m.start > length for m in masks)
 
 
 def _are_near(needs: Sequence[str], found: Mapping[str, Sequence[Span[str]]], within: int) -> bool:

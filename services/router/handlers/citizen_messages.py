@@ -5,9 +5,11 @@ and their history, then the replies are published, last the plans are settled. A
 delivered again; what has a plan is carried out from the plan, never decided twice. See docs/architecture/router.md.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from services.router.domain.assignment import Assignment, ResponsibleUnit, failed_assignment
@@ -182,14 +184,21 @@ def _understand(
     try:
         reading = deps.understanding.read(message.text, context)
     except Exception as error:
-        log.exception("understanding.failed", event_id=message.event_id, error=type(error).__name__)
+        log.error("understanding.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         reading = failed_reading()
     try:
         assignment = deps.responsible_unit(message, reading, view)
     except Exception as error:
-        log.exception("assignment.failed", event_id=message.event_id, error=type(error).__name__)
+        log.error("assignment.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         assignment = failed_assignment(message, view)
     return reading, assignment
+
+
+def _where(error: Exception) -> dict[str, str]:
+    """Kind and place of a fault; its text may quote the message, so it is not logged."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+    return {"error": type(error).__name__, "at_line": place}
 
 
 async def _load_for(

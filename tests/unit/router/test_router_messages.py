@@ -1,0 +1,29 @@
+"""The domain page's categories, urgencies and units, as a table of messages that citizens write."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from services.router.domain.understanding import MessageContext, Reading
+from tests.factories import NOW, a_message
+from tests.unit.router.fakes import HERE, UNITS, UNDERSTANDING, VIEW
+
+CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "messages.yaml").read_text("utf-8"))["messages"]
+USUAL_URGENCY = {"emergency": "emergency", "crime_report": "high"}
+
+
+def read(case: dict[str, Any], text: str | None = None) -> Reading:
+    return UNDERSTANDING.read(case["text"] if text is None else text, MessageContext("text", NOW))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["text"][:40] for case in CASES])
+def test_a_message_gets_its_category_urgency_and_unit(case: dict[str, Any]) -> None:
+    category, _, subtopic = case["is"].partition("/")
+    reading = read(case)
+    page = case.get("page", "tan-chanh-hiep")
+    assignment = UNITS(a_message(text=case["text"], page=page), reading, VIEW)
+
+    assert (reading.category, reading.subtopic) == (category, subtopic or None), reading
+    assert reading.urgency == case.get("urgency", USUAL_URGENCY.get(category, "normal")), reading
+    assert assignment.unit == case.get("unit", page), assignment
