@@ -1,6 +1,7 @@
 """What the sender relies on in the ledger: one suite for the stand-in of the unit tests and for the real one."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,16 +55,31 @@ class Book:
         await eventually(lambda: self.clock.now() > end)
 
 
-@pytest.fixture(params=["fake", "motor", "pymongo"])
-async def book(request: pytest.FixtureRequest, mongo_uri: str) -> AsyncIterator[Book]:
-    if request.param == "fake":
+BACKENDS = ["fake", "motor", "pymongo"]
+
+
+@asynccontextmanager
+async def opened(backend: str, mongo_uri: str, lease: timedelta) -> AsyncIterator[Book]:
+    if backend == "fake":
         clock = ManualClock()
-        yield Book(FakeLedger(clock, lease=LEASE), clock)
+        yield Book(FakeLedger(clock, lease=lease), clock)
         return
-    async with fresh_store(mongo_uri, request.param) as store:
+    async with fresh_store(mongo_uri, backend) as store:
         server_clock = ServerClock(store)
         await server_clock.measure()
-        yield Book(ReplyLedger(store, lease=LEASE), server_clock, store)
+        yield Book(ReplyLedger(store, lease=lease), server_clock, store)
+
+
+@pytest.fixture(params=BACKENDS)
+async def book(request: pytest.FixtureRequest, mongo_uri: str) -> AsyncIterator[Book]:
+    async with opened(request.param, mongo_uri, LEASE) as one:
+        yield one
+
+
+@pytest.fixture(params=BACKENDS)
+async def patient_book(request: pytest.FixtureRequest, mongo_uri: str) -> AsyncIterator[Book]:
+    async with opened(request.param, mongo_uri, timedelta(minutes=5)) as one:
+        yield one
 
 
 def row(name: str, order: int = 0, **changes: Any) -> LedgerRow:
@@ -209,10 +225,9 @@ async def test_a_message_id_is_owned_by_one_reply(book: Book) -> None:
     assert await book.ledger.owned(["m1", "m2"]) == {"m1"}
 
 
-async def test_an_unrecorded_claim_becomes_uncertain_after_its_lease_and_not_before(book: Book) -> None:
+async def test_an_unrecorded_claim_becomes_uncertain_after_its_lease(book: Book) -> None:
     (reply_id,) = await queued(book, "a")
     await claimed(book, reply_id)
-    assert await book.ledger.expire_leases(next_check=LATER) == []
 
     await book.pass_lease()
 
@@ -220,6 +235,14 @@ async def test_an_unrecorded_claim_becomes_uncertain_after_its_lease_and_not_bef
     entry = await book.entry(reply_id)
     assert (entry["state"], entry["reason"]) == ("uncertain", "send.lease_expired")
     assert await book.ledger.expire_leases(next_check=LATER) == []
+
+
+async def test_a_claim_whose_lease_goes_on_stays(patient_book: Book) -> None:
+    (reply_id,) = await queued(patient_book, "a")
+    await claimed(patient_book, reply_id)
+
+    assert await patient_book.ledger.expire_leases(next_check=LATER) == []
+    assert await patient_book.state(reply_id) == "sending"
 
 
 async def test_an_acceptance_that_comes_after_the_lease_is_recorded_and_a_refusal_is_not(book: Book) -> None:

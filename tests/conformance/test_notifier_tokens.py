@@ -31,8 +31,8 @@ class Office:
     clock: Clock
     store: Store | None = None
 
-    async def seed(self, refresh_token: str | None = "configured") -> PageToken:
-        await self.tokens.seed(oa_id=OA_ID, page=PAGE, app_id=APP_ID, refresh_token=refresh_token)
+    async def seed(self, configured: str = "configured") -> PageToken:
+        await self.tokens.seed(oa_id=OA_ID, page=PAGE, app_id=APP_ID, refresh_token=configured)
         return await self.token()
 
     async def token(self) -> PageToken:
@@ -109,15 +109,21 @@ async def test_nobody_leases_an_old_generation(office: Office) -> None:
 async def test_a_refresh_without_a_pair_ends_with_its_state_and_a_pause(office: Office) -> None:
     token = await office.seed()
     await office.tokens.lease(token, owner="me", seconds=30)
-    await office.tokens.end_refresh(
-        token, owner="me", state="new", reason="token.oauth_unreachable", pause_seconds=MOMENT
-    )
+    await office.tokens.end_refresh(token, owner="me", state="new", reason="token.x", pause_seconds=30)
 
     ended = await office.token()
-    assert (ended.state, ended.reason, ended.is_leased) == ("new", "token.oauth_unreachable", False)
+    assert (ended.state, ended.reason, ended.is_leased) == ("new", "token.x", False)
     assert not await office.tokens.lease(ended, owner="me", seconds=30)
+
+
+async def test_after_its_pause_a_refresh_may_be_tried_again(office: Office) -> None:
+    token = await office.seed()
+    await office.tokens.lease(token, owner="me", seconds=30)
+    await office.tokens.end_refresh(token, owner="me", state="new", reason="token.x", pause_seconds=MOMENT)
+
     await office.pass_moment()
-    assert await office.tokens.lease(ended, owner="me", seconds=30)
+
+    assert await office.tokens.lease(token, owner="me", seconds=30)
 
 
 async def test_only_the_owner_ends_a_refresh(office: Office) -> None:
@@ -129,10 +135,17 @@ async def test_only_the_owner_ends_a_refresh(office: Office) -> None:
     assert (await office.token()).is_leased
 
 
-async def test_a_lease_is_called_over_only_when_it_is(office: Office) -> None:
+async def test_a_lease_that_goes_on_is_not_called_over(office: Office) -> None:
+    token = await office.seed()
+    await office.tokens.lease(token, owner="me", seconds=30)
+
+    assert not await office.tokens.expire_lease(OA_ID, pause_seconds=0)
+    assert (await office.token()).is_leased
+
+
+async def test_a_lease_whose_time_is_over_is_called_over(office: Office) -> None:
     token = await office.seed()
     await office.tokens.lease(token, owner="me", seconds=MOMENT)
-    assert not await office.tokens.expire_lease(OA_ID, pause_seconds=0)
 
     await office.pass_moment()
 
