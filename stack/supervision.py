@@ -184,8 +184,8 @@ class Supervisor:
         """
         self._write(programs)
         [[added, changed, removed]] = self._call("reloadConfig")
+        self.stop([*removed, *changed])
         for name in [*removed, *changed]:
-            self.stop([name])
             self._call("removeProcessGroup", name)
         for name in [*changed, *added]:
             self._call("addProcessGroup", name)
