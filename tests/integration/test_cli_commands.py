@@ -1,0 +1,473 @@
+"""The `hub` command against real servers, run as a person runs it."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from typer.testing import CliRunner, Result
+
+import cli.commands.init
+from cli.app import app
+from cli.commands.cases import reply_id
+from cli.kafka_admin import KafkaAdmin
+from cli.settings import load_settings
+from shared import topics
+from shared.collections import create_indexes
+from shared.dead_letter import DeadLetter, DeadLetters
+from shared.events import OfficerReplyWritten
+from shared.mongo import Binary, Store, open_store
+from shared.topics import Topic
+from tests.factories import OA_ID, PAGE
+
+Hub = Callable[..., Result]
+_consumer: Any = AIOKafkaConsumer
+USER = "2000000000000000001"
+CITIZEN = f"{OA_ID}:{USER}"
+
+
+@pytest.fixture(autouse=True)
+def _environment(kafka_bootstrap: str, mongo_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("HUB_HOME", str(tmp_path))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka_bootstrap)
+    monkeypatch.setenv("MONGO_URI", mongo_uri)
+    monkeypatch.setenv("MONGO_DATABASE", f"test_{uuid.uuid4().hex[:12]}")
+    monkeypatch.delenv("HUB_OFFICER", raising=False)
+
+
+@pytest.fixture
+def hub() -> Hub:
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Store]:
+    store = open_store(load_settings())
+    yield store
+    await store.close()
+
+
+def put(**documents: list[dict[str, Any]]) -> None:
+    """Insert documents by collection."""
+
+    async def insert() -> None:
+        async with opened() as store:
+            for collection, rows in documents.items():
+                await store[collection].insert_many(rows)
+
+    asyncio.run(insert())
+
+
+def read_topic(name: str, count: int) -> list[Any]:
+    """The first records of a topic, by a plain consumer."""
+
+    async def read() -> list[Any]:
+        consumer = _consumer(
+            name, bootstrap_servers=load_settings().kafka_bootstrap_servers, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            async with asyncio.timeout(30):
+                return [await consumer.getone() for _ in range(count)]
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(read())
+
+
+def new_topic(*, partitions: int = 3, **configs: str) -> Topic:
+    """A topic of this test's own, really there."""
+    topic = replace(topics.OFFICER_ACTIONS, name=f"test.{uuid.uuid4().hex[:10]}.v1", partitions=3)
+
+    async def create() -> None:
+        async with KafkaAdmin(load_settings().kafka_bootstrap_servers) as admin:
+            await admin.create_topic(topic.name, partitions=partitions, replication_factor=1, configs=configs)
+
+    asyncio.run(create())
+    return topic
+
+
+# -- init
+
+
+def test_init_makes_what_is_missing_and_may_run_again(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = (replace(topics.OFFICER_ACTIONS, name=f"test.{uuid.uuid4().hex[:10]}.v1"),)
+    monkeypatch.setattr(cli.commands.init, "ALL_TOPICS", declared)
+
+    first = json.loads(hub("init", "--json", "--strict").stdout)
+    second = json.loads(hub("init", "--json", "--strict").stdout)
+
+    assert first["topics_created"] == [declared[0].name]
+    assert second["topics_created"] == []
+    assert first["indexes"] == second["indexes"] != []
+    assert first["drift"] == second["drift"] == []
+
+    async def state() -> Any:
+        async with KafkaAdmin(load_settings().kafka_bootstrap_servers) as admin:
+            return (await admin.topic_states([declared[0].name]))[declared[0].name]
+
+    found = asyncio.run(state())
+    assert found.partitions == declared[0].partitions
+    assert found.configs["retention.ms"] == str(14 * 86_400_000)
+    assert found.configs["unclean.leader.election.enable"] == "false"
+
+
+def test_init_reports_an_existing_topic_that_differs_and_leaves_it_alone(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = new_topic(partitions=1, **{"retention.ms": "1000"})
+    monkeypatch.setattr(cli.commands.init, "ALL_TOPICS", (topic,))
+
+    drift = json.loads(hub("init", "--json").stdout)["drift"]
+    strict = hub("init", "--strict", code=1)
+
+    assert {(one["what"], one["actual"]) for one in drift if one["is_dangerous"]} >= {
+        ("partitions", "1"),
+        ("retention.ms", "1000"),
+    }
+    assert "retention.ms is 1000, declared 1209600000" in strict.output
+
+
+def test_init_wants_as_many_brokers_as_copies(hub: Hub) -> None:
+    result = hub("init", "--replication-factor", "3", "--timeout", "1", code=4)
+
+    assert "1 of the 3 brokers that 3 copies need are there. [brokers_missing]" in result.output
+
+
+def test_init_says_which_server_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+
+    result = hub("init", "--timeout", "1", code=4)
+
+    assert "127.0.0.1:1" in result.output
+    assert "[kafka_unreachable]" in result.output
+
+
+# -- dead letters
+
+
+def park(topic: Topic, *offsets: int, reason: str = "handler.failed") -> list[str]:
+    async def add() -> list[str]:
+        async with opened() as store:
+            await create_indexes(store)
+            letters = DeadLetters(store, "router")
+            headers = (("ce_id", b"\xff\xfe"), ("empty", None), ("content-type", b"application/json"))
+            return [
+                await letters.park(
+                    DeadLetter(topic.name, 0, n, b"key", headers, f'{{"n": {n}, "\xe1"'.encode(), reason, "KeyError")
+                )
+                for n in offsets
+            ]
+
+    return asyncio.run(add())
+
+
+def test_a_dead_letter_is_listed_shown_and_replayed_as_it_was(hub: Hub) -> None:
+    topic = new_topic()
+    [letter_id] = park(topic, 7)
+
+    listed = json.loads(hub("dead-letters", "list", "--json").stdout)
+    shown = hub("dead-letters", "show", letter_id[:8])
+    hub("dead-letters", "replay", letter_id[:8])
+
+    assert (listed["total"], listed["items"][0]["id"]) == (1, letter_id)
+    assert "handler.failed" in shown.stdout
+    assert '{"n": 7, "á"' in shown.stdout
+    [record] = read_topic(topic.name, 1)
+    assert record.key == b"key"
+    assert record.value == '{"n": 7, "á"'.encode()
+    assert record.headers == (("ce_id", b"\xff\xfe"), ("empty", None), ("content-type", b"application/json"))
+    assert json.loads(hub("dead-letters", "list", "--json").stdout)["total"] == 0
+    again = json.loads(hub("dead-letters", "list", "--state", "replayed", "--json").stdout)
+    assert again["items"][0]["replayed_at"]
+
+
+def test_all_letters_of_one_reason_are_replayed_in_order_and_a_dry_run_sends_nothing(hub: Hub) -> None:
+    topic = new_topic()
+    park(topic, *range(20))
+    park(topic, 99, reason="event.unreadable")
+
+    dry = json.loads(hub("dead-letters", "replay", "--all", "--reason", "handler.failed", "--dry-run", "--json").stdout)
+    done = json.loads(hub("dead-letters", "replay", "--all", "--reason", "handler.failed", "--json").stdout)
+
+    assert (len(dry["would_replay"]), dry["replayed"], len(done["replayed"])) == (20, [], 20)
+    records = read_topic(topic.name, 20)
+    assert [record.value for record in records] == [f'{{"n": {n}, "á"'.encode() for n in range(20)]
+    assert json.loads(hub("dead-letters", "list", "--json").stdout)["items"][0]["reason"] == "event.unreadable"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("show", "zzz"), 2, "id_malformed"),
+        (("show", "abcdef"), 3, "dead_letter_not_found"),
+        (("replay",), 2, "replay_what"),
+        (("replay", "abcdef", "--all"), 2, "replay_what"),
+        (("replay", "abcdef", "--reason", "x"), 2, "replay_what"),
+    ],
+)
+def test_a_wrong_request_about_dead_letters_says_what_is_wrong(
+    hub: Hub, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    assert f"[{says}]" in hub("dead-letters", *arguments, code=code).output
+
+
+# -- cases
+
+
+def a_case(code: str = "Q12-261124-0042", **changes: Any) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    filled = {
+        "_id": uuid.uuid4().hex,
+        "code": code,
+        "citizen_key": CITIZEN,
+        "matter": code,
+        "channel": "zalo",
+        "page": PAGE,
+        "oa_id": OA_ID,
+        "user_id": USER,
+        "unit": PAGE,
+        "category": "tip",
+        "urgency": "high",
+        "priority": 1,
+        "state": "waiting_officer",
+        "is_open": True,
+        "opened_at": now,
+        "last_message_at": now,
+        "due_at": now + timedelta(hours=1),
+    }
+    return {**filled, **changes}
+
+
+def a_message_document(code: str = "Q12-261124-0042", *, hours_ago: float = 1, **changes: Any) -> dict[str, Any]:
+    sent_at = datetime.now(UTC) - timedelta(hours=hours_ago)
+    filled = {
+        "_id": uuid.uuid4().hex,
+        "citizen_key": CITIZEN,
+        "case_code": code,
+        "message_id": uuid.uuid4().hex[:20],
+        "correlation_id": "c" * 32,
+        "kind": "text",
+        "text": "có người bán ma túy ở đầu hẻm",
+        "sent_at": sent_at,
+        "received_at": sent_at,
+        "decided_at": sent_at,
+        "reasons": ["rule.tip.drugs", "unit.page"],
+    }
+    return {**filled, **changes}
+
+
+def test_the_story_of_a_case_has_every_step_and_reason(hub: Hub) -> None:
+    message = a_message_document()
+    reply = {
+        "_id": "r" * 32,
+        "case_code": "Q12-261124-0042",
+        "origin": "automatic",
+        "template": "tip.received",
+        "state": "failed",
+        "reason": "window.closed",
+        "requested_at": datetime.now(UTC),
+        "content": {"text": "Cảm ơn, cán bộ đã nhận tin."},
+        "attempts": [],
+    }
+    letter = {
+        "_id": "d" * 32,
+        "key": Binary(CITIZEN.encode()),
+        "first_at": datetime.now(UTC),
+        "service": "notifier",
+        "state": "parked",
+        "reason": "handler.failed",
+        "topic": "delivery.reports.v1",
+        "error": "KeyError",
+    }
+    put(cases=[a_case()], messages=[message], reply_ledger=[reply], dead_letters=[letter])
+
+    told = hub("case", "show", "q12-261124-0042", "--trace")
+    story = json.loads(hub("case", "show", "Q12-261124-0042", "--json").stdout)
+
+    assert "Công an phường Tân Chánh Hiệp" in told.stdout
+    assert "có người bán ma túy ở đầu hẻm" in told.stdout
+    reasons = [reason for line in story["story"] for reason in line["reasons"]]
+    assert reasons == ["rule.tip.drugs", "unit.page", "window.closed", "handler.failed"]
+    assert story["case"]["code"] == "Q12-261124-0042"
+
+
+def test_the_queue_of_a_unit_has_emergencies_first_then_the_earliest_deadline(hub: Hub) -> None:
+    now = datetime.now(UTC)
+    put(
+        cases=[
+            a_case("Q12-261124-0001", due_at=now + timedelta(hours=5)),
+            a_case("Q12-261124-0002", due_at=now - timedelta(hours=1)),
+            a_case("Q12-261124-0003", priority=0, due_at=now + timedelta(hours=9)),
+            a_case("Q12-261124-0004", unit="thanh-loc"),
+            a_case("Q12-261124-0005", is_open=False),
+        ]
+    )
+
+    mine = json.loads(hub("cases", "list", "--unit", PAGE, "--json").stdout)
+    everything = json.loads(hub("cases", "list", "--all", "--citizen", CITIZEN, "--json").stdout)
+
+    assert [case["code"][-1] for case in mine["items"]] == ["3", "2", "1"]
+    assert everything["total"] == 5
+    assert "OVER by" in hub("cases", "list", "--unit", PAGE).stdout
+
+
+def test_an_officers_answer_is_published_once_however_often_it_is_sent(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = new_topic()
+    monkeypatch.setattr(topics, "OFFICER_ACTIONS", topic)
+    newest = a_message_document(hours_ago=1)
+    put(cases=[a_case(user_id_by_app="3")], messages=[a_message_document(hours_ago=30), newest])
+    answer = ("cases", "reply", "Q12-261124-0042", "Mời bác đến trụ sở.", "--officer", "Nguyễn Văn An", "--close")
+
+    dry = json.loads(hub(*answer, "--dry-run", "--json").stdout)
+    first = json.loads(hub(*answer, "--json").stdout)
+    second = json.loads(hub(*answer, "--json").stdout)
+    other = json.loads(hub(*answer, "--request-id", "again", "--json").stdout)
+
+    assert (dry["published"], first["published"]) == (False, True)
+    assert dry["event_id"] == first["event_id"] == second["event_id"] != other["event_id"]
+    assert first["event_id"] == reply_id("Q12-261124-0042", "Nguyễn Văn An", "Mời bác đến trụ sở.", newest["_id"]), (
+        "until the citizen writes again it is the same answer"
+    )
+    assert first["window"]["state"] == "free"
+    records = read_topic(topic.name, 3)
+    event = OfficerReplyWritten.model_validate_json(records[0].value)
+    assert event.event_id == first["event_id"]
+    assert (event.case_code, event.officer, event.closes_case) == ("Q12-261124-0042", "Nguyễn Văn An", True)
+    assert (event.text, event.user_id_by_app, event.correlation_id) == ("Mời bác đến trụ sở.", "3", "c" * 32)
+    assert records[0].key == CITIZEN.encode()
+
+
+@pytest.mark.parametrize(
+    ("contact", "hours_ago", "code", "says"),
+    [
+        (None, 200, 6, "window_closed"),
+        ({"withdrawn_at": datetime(2100, 1, 1, tzinfo=UTC)}, 1, 6, "window_withdrawn"),
+        ({"last_interaction_at": datetime.now(UTC)}, 200, 0, "nothing was sent"),
+        (None, 60, 0, "costs"),
+    ],
+)
+def test_the_window_is_shown_and_checked_before_anything_is_sent(
+    hub: Hub, contact: dict[str, Any] | None, hours_ago: float, code: int, says: str
+) -> None:
+    put(cases=[a_case()], messages=[a_message_document(hours_ago=hours_ago)])
+    if contact is not None:
+        put(contacts=[{"_id": CITIZEN, **contact}])
+
+    result = hub("cases", "reply", "Q12-261124-0042", "Chào bác.", "--officer", "An", "--dry-run", code=code)
+
+    assert says in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("case", "show", "Q12-000000-0000"), 3, "case_not_found"),
+        (("case", "show", "{$ne:1}"), 2, "code_malformed"),
+        (("cases", "reply", "Q12-000000-0000", "x"), 2, "officer_missing"),
+        (("cases", "reply", "Q12-000000-0000", "x", "--officer", "An"), 3, "case_not_found"),
+        (("cases", "reply", "Q12-000000-0000", "x" * 2_001, "--officer", "An"), 2, "text_length"),
+        (("cases", "reply", "Q12-000000-0000", "  ", "--officer", "An"), 2, "text_length"),
+        (("records", "list", "--citizen", "nobody"), 2, "citizen_malformed"),
+    ],
+)
+def test_a_wrong_request_about_cases_says_what_is_wrong(
+    hub: Hub, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    assert f"[{says}]" in hub(*arguments, code=code).output
+
+
+def test_an_error_is_json_where_json_was_asked_for(hub: Hub) -> None:
+    answer = json.loads(hub("case", "show", "Q12-000000-0000", "--json", code=3).stdout)
+
+    assert answer["error"]["code"] == "case_not_found"
+
+
+# -- records, tokens, topics, status
+
+
+def test_records_are_found_by_reason_family_and_citizen(hub: Hub) -> None:
+    now = datetime.now(UTC)
+    put(
+        webhook_records=[
+            {"_id": f"{n}" * 32, "reason": reason, "oa_id": OA_ID, "user_id": user, "raw": b"{}", "received_at": now}
+            for n, (reason, user) in enumerate([("event.unknown", "1"), ("event.ignored", "2"), ("page.unknown", "1")])
+        ]
+    )
+
+    def reasons(*arguments: str) -> list[str]:
+        found = json.loads(hub("records", "list", *arguments, "--json").stdout)
+        return sorted(item["reason"] for item in found["items"])
+
+    assert reasons("--reason", "event.*") == ["event.ignored", "event.unknown"]
+    assert reasons("--reason", "page.unknown") == ["page.unknown"]
+    assert reasons("--citizen", f"{OA_ID}:1") == ["event.unknown", "page.unknown"]
+    assert json.loads(hub("records", "list", "--json").stdout)["counts"] == {
+        "event.unknown": 1,
+        "event.ignored": 1,
+        "page.unknown": 1,
+    }
+
+
+def test_tokens_are_judged_and_never_shown(hub: Hub) -> None:
+    now = datetime.now(UTC)
+    token = {
+        "page": PAGE,
+        "state": "ok",
+        "generation": 2,
+        "access_token": b"secret-word",
+        "refresh_token": b"secret-word",
+        "expires_at": now + timedelta(hours=10),
+        "refreshed_at": now,
+        "reason": None,
+    }
+    broken = {**token, "_id": "9", "page": "district", "state": "refused", "reason": "token.refresh_refused"}
+    put(page_tokens=[{**token, "_id": OA_ID}, broken])
+
+    shown, as_json = hub("tokens", code=1), hub("tokens", "--json", code=1)
+
+    assert "token.refresh_refused" in shown.stdout
+    assert "secret-word" not in shown.output + as_json.output
+    assert [page["alarm"] for page in json.loads(as_json.stdout)] == ["token.refresh_refused", None]
+
+
+def test_topics_are_listed_with_their_readers_and_lag(hub: Hub) -> None:
+    hub("init")
+
+    listed = json.loads(hub("topics", "--json").stdout)["topics"]
+
+    assert [topic["name"] for topic in listed] == [topic.name for topic in topics.ALL_TOPICS]
+    assert all(topic["state"]["partitions"] == topic["partitions"] for topic in listed)
+    assert set(listed[0]["lag"]) == {"router", "notifier-contacts", "intake-attachments"}
+
+
+def test_status_of_a_hub_that_does_not_run_names_every_problem_and_hides_the_password(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("INTAKE", "ROUTER", "NOTIFIER"):
+        monkeypatch.setenv(f"{name}_URL", "http://127.0.0.1:1")
+    hub("init")
+
+    found = json.loads(hub("status", "--json", code=1).stdout)
+
+    assert not found["well"]
+    codes = [problem["code"] for problem in found["problems"]]
+    assert codes.count("service_not_ready") == 3
+    assert "@" not in found["addresses"]["mongo"]
+    monkeypatch.setenv("MONGO_URI", "mongodb://hub:secret-word@127.0.0.1:1/")
+    without = hub("status", code=1)
+    assert "[mongo_unreachable]" in without.output
+    assert "secret-word" not in without.output
