@@ -5,7 +5,20 @@ from typing import Any
 
 import typer
 
-from cli.commands import ask, asyncapi, cases, dead_letters, init, records, settings, status, tokens, topics, webhook
+from cli.commands import (
+    ask,
+    asyncapi,
+    cases,
+    dead_letters,
+    init,
+    records,
+    replies,
+    settings,
+    status,
+    tokens,
+    topics,
+    webhook,
+)
 
 app = typer.Typer(
     name="hub",
@@ -62,6 +75,14 @@ _add(
     cases.reply,
     'hub cases reply Q12-261124-0042 "Mời bác đến trụ sở sáng mai." --officer "Nguyễn Văn An"',
     'hub cases reply Q12-261124-0042 "Đã xong." --close --dry-run',
+)
+_replies = _group("replies", "The send ledger.")
+_add(
+    _replies,
+    "list",
+    replies.list_,
+    "hub replies list",
+    "hub replies list --state failed --citizen 4000000000000000008:2000000000000000001",
 )
 _add(app, "tokens", tokens.tokens, "hub tokens", "hub tokens --json")
 _add(app, "init", init.init, "hub init", "hub init --replication-factor 3 --strict")

@@ -33,6 +33,9 @@ WAITING_LIMIT = timedelta(minutes=1)
 UNCERTAIN_LIMIT = timedelta(minutes=5)
 """An echo settles an unknown send within seconds; after so long a person must look."""
 
+UNCERTAIN_MEMORY = timedelta(days=2)
+"""What a person has had two days to look at is counted, but no alarm any more: it stays as it is for ever."""
+
 LEDGER_STATES = ("queued", "sending", "sent", "uncertain", "failed")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -184,7 +187,11 @@ async def _store(settings: CliSettings) -> StoreFacts:
 
 
 async def _store_facts(store: Store) -> StoreFacts:
-    for_long = {"state": "uncertain", "uncertain_at": {"$gt": EPOCH, "$lt": datetime.now(UTC) - UNCERTAIN_LIMIT}}
+    now = datetime.now(UTC)
+    for_long = {
+        "state": "uncertain",
+        "uncertain_at": {"$gt": now - UNCERTAIN_MEMORY, "$lt": now - UNCERTAIN_LIMIT},
+    }
     async with asyncio.TaskGroup() as group:
         spool = group.create_task(_count(store, "webhook_spool", {}))
         letters = group.create_task(_dead_letters(store))

@@ -422,6 +422,19 @@ def test_records_are_found_by_reason_family_and_citizen(hub: Hub) -> None:
     }
 
 
+def test_replies_of_whose_fate_nobody_knows_are_found_without_their_texts(hub: Hub) -> None:
+    now = datetime.now(UTC)
+    row = {"citizen_key": CITIZEN, "requested_at": now, "due_at": now, "content": {"text": "secret-word"}}
+    put(reply_ledger=[{**row, "_id": "a" * 32, "state": "uncertain"}, {**row, "_id": "b" * 32, "state": "sent"}])
+
+    uncertain, sent = hub("replies", "list", "--json"), hub("replies", "list", "--state", "sent", "--citizen", CITIZEN)
+
+    assert [reply["_id"] for reply in json.loads(uncertain.stdout)] == ["a" * 32]
+    assert "bbbbbbbbbbbb" in sent.stdout
+    assert "secret-word" not in uncertain.output + sent.output
+    assert "[state_unknown]" in hub("replies", "list", "--state", "lost", code=2).output
+
+
 def test_tokens_are_judged_and_never_shown(hub: Hub) -> None:
     now = datetime.now(UTC)
     token = {
