@@ -22,15 +22,19 @@ from pymongo.uri_parser import parse_uri
 from shared.collections import ALL_COLLECTIONS
 
 REPLICA_SET = "rs0"
-READ = ("find", "listIndexes", "collStats")
+READ = ("find", "listIndexes")
 WRITE = (*READ, "insert", "update", "remove")
 # A GridFS bucket is two collections, and the driver makes sure of its indexes before the first upload.
 BUCKETS: dict[str, tuple[str, ...]] = {"intake": ("attachments",)}
-READS: dict[str, tuple[str, ...]] = {}
-"""Collections of another owner that a service reads, by service."""
+PARTS = ("files", "chunks")
+_ALL_BUCKETS = {bucket for buckets in BUCKETS.values() for bucket in buckets}
+READS: dict[str, tuple[str, ...]] = {
+    "console": ("cases", "case_entries", "messages", "contacts", "reply_ledger", "attachments"),
+}
+"""Collections of another owner that a service reads, by service; an attachment's bytes are in the bucket beside it."""
 
-ALREADY_INITIALISED, USER_EXISTS, ROLE_EXISTS = 23, 51003, 51002
-SECONDS_TO_WAIT = 180
+ALREADY_INITIALISED, USER_EXISTS, ROLE_EXISTS, WRONG_PASSWORD = 23, 51003, 51002, 18
+SECONDS_TO_WAIT = 120
 Client = MongoClient[dict[str, Any]]
 Privileges = list[dict[str, Any]]
 
@@ -48,11 +52,8 @@ def privileges_of(service: str, database: str) -> Privileges:
 
     owned = [on(spec.name, WRITE) for spec in ALL_COLLECTIONS if spec.owner in {service, "shared"}]
     read = [on(name, READ) for name in READS.get(service, ())]
-    files = [
-        on(f"{bucket}.{part}", (*WRITE, "createIndex"))
-        for bucket in BUCKETS.get(service, ())
-        for part in ("files", "chunks")
-    ]
+    read += [on(f"{name}.{part}", READ) for name in READS.get(service, ()) if name in _ALL_BUCKETS for part in PARTS]
+    files = [on(f"{bucket}.{part}", (*WRITE, "createIndex")) for bucket in BUCKETS.get(service, ()) for part in PARTS]
     return [*owned, *read, *files]
 
 
@@ -120,6 +121,13 @@ def main() -> int:
                 _become_writable(client, host)
                 break
             except (PyMongoError, TimeoutError) as error:
+                if isinstance(error, OperationFailure) and error.code == WRONG_PASSWORD:
+                    print(
+                        f"MongoDB at {host} refuses the root password: its data was made with other secrets. Put those "
+                        "back, or delete the data (docker compose down --volumes) to start from nothing.",
+                        file=sys.stderr,
+                    )
+                    return 1
                 if time.monotonic() > deadline:
                     print(f"MongoDB at {host} did not become writable: {error}", file=sys.stderr)
                     return 1

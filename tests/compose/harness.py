@@ -79,7 +79,6 @@ class Compose:
     @property
     def _environment(self) -> dict[str, str]:
         return dict(os.environ) | {
-            "COMPOSE_BAKE": "false",
             "HUB_SECRETS_DIR": str(self.secrets),
             "HUB_VERSION": "under-test",
             "HUB_WEBHOOK_PORT": "0",
@@ -176,6 +175,10 @@ class Compose:
     def connect(self, container: Container, network: str, *, alias: str) -> None:
         """Plug it in again."""
         self._docker("network", "connect", "--alias", alias, f"{self.project}_{network}", container.id)
+
+    def is_internal(self, network: str) -> bool:
+        """Whether the engine lets nothing of this network out."""
+        return self._docker("network", "inspect", "-f", "{{.Internal}}", f"{self.project}_{network}").strip() == "true"
 
     def run_inside(self, container: Container, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program in a container."""

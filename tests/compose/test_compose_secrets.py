@@ -14,8 +14,6 @@ from shared.collections import ALL_COLLECTIONS
 from shared.zalo_config import load_zalo_config
 from tests.compose.harness import ROOT, missing
 
-COLLECTIONS = {spec.name for spec in ALL_COLLECTIONS}
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
@@ -114,13 +112,24 @@ def test_no_service_may_do_anything_outside_its_database_or_create_users() -> No
             assert privilege["resource"]["collection"], "an empty name would mean every collection"
 
 
-@pytest.mark.parametrize("service", ["intake", "router", "notifier"])
-def test_every_collection_that_a_service_names_is_one_it_has_rights_on(service: str) -> None:
+@pytest.mark.parametrize("service", mongo_setup.services())
+def test_every_collection_that_a_service_opens_is_one_it_has_rights_on(service: str) -> None:
     # The stand-in database does not enforce rights, so a forgotten one would show on the real MongoDB only.
-    named = {
-        node.value
-        for file in (ROOT / "services" / service).rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in COLLECTIONS
-    }
-    assert missing(named, _rights(service)) == []
+    rights = _rights(service)
+    opened = _opened(ROOT / "services" / service) | _opened(ROOT / "shared")
+    assert missing(opened, rights) == []
+
+
+def _opened(folder: Path) -> set[str]:
+    """Names that stand in `store["…"]` and `store.files("…")`."""
+    names = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            match node:
+                case ast.Subscript(value=ast.Name(id="store"), slice=ast.Constant(value=str(name))):
+                    names.add(name)
+                case ast.Subscript(value=ast.Attribute(attr="_store"), slice=ast.Constant(value=str(name))):
+                    names.add(name)
+                case ast.Call(func=ast.Attribute(attr="files"), args=[ast.Constant(value=str(name))]):
+                    names |= {f"{name}.files", f"{name}.chunks"}
+    return names

@@ -172,7 +172,8 @@ def _settled(simulator: SimulatorClient) -> Verdict:
     deadline = time.monotonic() + SETTLE_SECONDS
     quiet_since, last = time.monotonic(), -1
     while True:
-        verdict = judge(simulator.log())
+        # Calls that are about no person (a page's tokens) are no answers.
+        verdict = judge(item for item in simulator.log() if item["kind"] == "webhook" or item["user_id"])
         if verdict.answer_count != last:
             quiet_since, last = time.monotonic(), verdict.answer_count
         # A second answer would come late: wait for a while of silence after the last one.
@@ -226,9 +227,10 @@ def test_each_service_sees_only_its_own_secrets(stack: Compose) -> None:
 
 
 def test_the_database_and_the_brokers_have_no_way_out(stack: Compose) -> None:
+    assert stack.is_internal("core")
     for service in ("router", "mongo", *BROKERS):
-        routes = stack.run_inside(stack.containers(service)[0], "cat", "/proc/net/route").stdout
-        assert not any(line.split()[1] == "00000000" for line in routes.splitlines()[1:]), f"{service} has a route out"
+        for container in stack.containers(service):
+            assert list(stack.inspect(container)["NetworkSettings"]["Networks"]) == [f"{stack.project}_core"]
 
 
 def test_a_service_that_dies_is_started_again_by_the_engine(stack: Compose) -> None:
