@@ -74,6 +74,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
             _index("case_code", "sent_at"),
             _index("message_id"),
             _index("reasons", "-received_at"),
+            _index("small_talk_key"),
         ),
     ),
     CollectionSpec(
@@ -84,6 +85,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
             _index("code", unique=True),
             _index("citizen_key", "matter", unique=True, only={"is_open": True}),
             _index("citizen_key", "-last_message_at"),
+            _index("open_key"),
             _index("unit", "is_open", "priority", "due_at"),
         ),
     ),
