@@ -30,7 +30,7 @@ from shared.events import CitizenMessageReceived
 from shared.mongo import Store, open_store
 from shared.settings import HubSettings
 from shared.topics import Topic
-from tests.servers import KAFKA_TITLE, RunningHub, running_hub
+from tests.servers import KAFKA_TITLE, RunningHub, _mongo_product, running_hub
 from tests.unit.intake.support import APP_ID, KEY, NEXT_KEY, OA_ID, as_raw, payload, signature_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,7 +163,9 @@ def servers() -> Iterator[RunningHub]:
 
 @pytest.fixture(autouse=True)
 def servers_in_the_report(request: pytest.FixtureRequest, servers: RunningHub) -> None:
-    request.node.user_properties.append(("servers", [f"{KAFKA_TITLE} (embedded, 1 node)", servers.mongo_title]))
+    request.node.user_properties.append(
+        ("servers", [f"{KAFKA_TITLE} (embedded, 1 node)", f"{_mongo_product(servers.state.mongo or '')} (embedded)"])
+    )
 
 
 @pytest.fixture(scope="module")
