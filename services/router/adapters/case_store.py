@@ -5,7 +5,7 @@ round trip for a whole batch.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from services.router.domain.cases import CASE_FIELDS, Case, Given
@@ -43,7 +43,7 @@ class MongoCaseStore:
 
     async def open_cases(self, citizen_keys: Sequence[str]) -> list[Case]:
         """See `CaseStore`; at most one a matter and citizen, by the unique partial index."""
-        return await self._find_cases({"citizen_key": {"$in": list(citizen_keys)}, "is_open": True})
+        return await self._find_cases({"open_key": {"$in": list(citizen_keys)}})
 
     async def cases_with_ids(self, case_ids: Sequence[str]) -> list[Case]:
         """See `CaseStore`."""
@@ -51,13 +51,8 @@ class MongoCaseStore:
 
     async def closed_cases(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Case]:
         """See `CaseStore`."""
-        return await self._find_cases(
-            {
-                "citizen_key": {"$in": list(citizen_keys)},
-                "last_message_at": {"$gt": since, "$lt": until},
-                "is_open": False,
-            }
-        )
+        window = {"citizen_key": _one_of(citizen_keys), "last_message_at": {"$gt": since, "$lt": until}}
+        return [case for case in await self._find_cases(window) if not case.is_open]
 
     async def cases_with_codes(self, codes: Sequence[str]) -> dict[str, Case]:
         """See `OfficerStore`."""
@@ -71,18 +66,16 @@ class MongoCaseStore:
         self, citizen_keys: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, dict[str, datetime]]:
         """See `CaseStore`."""
-        query = {
-            "citizen_key": {"$in": list(citizen_keys)},
-            "sent_at": {"$gt": since, "$lt": until},
-            "case_id": None,
-            "reply_template": {"$ne": None},
-        }
+        days = {(since + timedelta(days=n)).date() for n in range((until - since).days + 1)} | {until.date()}
+        query = {"small_talk_key": {"$in": [_small_talk_key(key, day) for key in citizen_keys for day in sorted(days)]}}
         projection = {"_id": 0, "citizen_key": 1, "reply_template": 1, "received_at": 1}
         documents = await patiently(lambda: self._messages.find(query, projection).to_list(None))
         given: dict[str, dict[str, datetime]] = {}
         for document in documents:
-            times = given.setdefault(document["citizen_key"], {})
             template, at = document["reply_template"], document["received_at"]
+            if not since < at < until:
+                continue
+            times = given.setdefault(document["citizen_key"], {})
             times[template] = max(at, times.get(template, at))
         return given
 
@@ -164,6 +157,16 @@ class MongoCaseStore:
                 )
             )
         await patiently(lambda: self._cases.bulk_write(updates, ordered=True))
+
+
+def _one_of(keys: Sequence[str]) -> str | Mapping[str, Any]:
+    """A plain value where it is enough: every planner uses a compound index for it."""
+    return keys[0] if len(keys) == 1 else {"$in": list(keys)}
+
+
+def _small_talk_key(citizen_key: str, day: date) -> str:
+    """Finds what a citizen was told outside of any case on one day (UTC), by equality alone."""
+    return f"{citizen_key}|{day.isoformat()}"
 
 
 def _encoded(values: Mapping[str, Any]) -> Document:
@@ -275,6 +278,9 @@ def _message_document(one: PlannedMessage) -> Document:
         "case_code": plan.case_code,
         "reply_id": plan.reply.event_id if plan.reply else None,
         "reply_template": plan.reply.template if plan.reply else None,
+        "small_talk_key": _small_talk_key(message.citizen_key, message.received_at.astimezone(UTC).date())
+        if plan.reply and plan.case_id is None
+        else None,
         "state": "decided",
         "effects": {
             "steps": [_step_document(step) for step in plan.steps],

@@ -44,6 +44,7 @@ class Case:
         unit_basis: why this unit; a stronger basis may move the case.
         due_at: None where nobody has to act.
         closes_at: when an automatically answered case is over; looked at when the case is read.
+        open_key: the citizen while the case is open, else None: by it a batch finds its open cases with one index.
         citizen_version: counts the citizen's changes; the guard that makes applying them repeatable.
     """
 
@@ -78,6 +79,7 @@ class Case:
     channel: str = "zalo"
     correlation_id: str = ""
     confidence: float = 0.0
+    open_key: str | None = None
     citizen_version: int = 0
 
     def is_over(self, at: datetime) -> bool:
@@ -315,6 +317,7 @@ class Desk:
             unit_basis=assignment.basis,
             state="answered_automatically" if is_answered else "waiting_officer",
             is_open=True,
+            open_key=message.citizen_key,
             needs_person=not is_answered,
             opened_at=at,
             channel=message.channel,
@@ -342,6 +345,7 @@ class Desk:
         after = replace(
             case,
             is_open=True,
+            open_key=case.citizen_key,
             closed_at=None,
             last_message_at=max(case.last_message_at, message.sent_at),
             conversation_id=message.conversation_id or case.conversation_id,
@@ -455,6 +459,7 @@ def _closed_by_itself(case: Case, at: datetime) -> CaseChange:
     after = replace(
         case,
         is_open=False,
+        open_key=None,
         state="closed_by_itself",
         closed_at=case.closes_at or at,
         citizen_version=case.citizen_version + 1,

@@ -32,7 +32,7 @@ def officer_effect(action: OfficerReplyWritten, case: Case, now: datetime) -> Of
     """Answering takes the case off the queue until the citizen writes again; closing ends it."""
     values: dict[str, Any] = {"needs_person": False, "due_at": None, "closes_at": None}
     if action.closes_case:
-        values |= {"state": "closed", "is_open": False, "closed_at": action.occurred_at}
+        values |= {"state": "closed", "is_open": False, "open_key": None, "closed_at": action.occurred_at}
     elif case.is_open:
         values |= {"state": "answered_by_officer"}
     reply = ReplyRequested(

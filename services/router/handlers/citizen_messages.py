@@ -183,12 +183,12 @@ def _understand(
     )
     try:
         reading = deps.understanding.read(message.text, context)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person reads the message
         log.error("understanding.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         reading = failed_reading()
     try:
         assignment = deps.responsible_unit(message, reading, view)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the page's unit takes it
         log.error("assignment.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         assignment = failed_assignment(message, view)
     return reading, assignment
@@ -211,7 +211,11 @@ async def _load_for(
     """Load what only some messages need: closed cases to reopen, and what was said outside of cases."""
     windows = deps.desk.levels.windows
     at = {m.event_id: m for m in messages}
-    wants_person = [at[e] for e, (reading, _) in readings.items() if reading.asks_for_person]
+    wants_person = [
+        at[e]
+        for e, (reading, _) in readings.items()
+        if reading.asks_for_person and not citizens[at[e].citizen_key].cases
+    ]
     if wants_person:
         since = min(m.received_at for m in wants_person) - timedelta(hours=windows.reopen_hours)
         until = max(m.received_at for m in wants_person) + timedelta(hours=1)

@@ -91,7 +91,7 @@ class FakeCaseStore:
         given: dict[str, dict[str, datetime]] = {}
         for one in self.messages.values():
             message, reply = one.message, one.plan.reply
-            is_asked = message.citizen_key in citizen_keys and since < message.sent_at < until
+            is_asked = message.citizen_key in citizen_keys and since < message.received_at < until
             if is_asked and reply is not None and one.plan.case_id is None:
                 times = given.setdefault(message.citizen_key, {})
                 times[reply.template] = max(message.received_at, times.get(reply.template, message.received_at))

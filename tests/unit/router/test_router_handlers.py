@@ -347,7 +347,7 @@ async def test_the_round_trips_of_a_batch_do_not_grow_with_its_messages() -> Non
 
 class Broken:
     def read(self, text: str, context: MessageContext) -> Reading:
-        raise RuntimeError("a rule is broken")
+        raise RuntimeError(f"a rule is broken by {text} {context}")
 
 
 async def test_a_message_that_a_rule_fails_on_goes_to_a_person() -> None:
@@ -362,7 +362,7 @@ async def test_a_message_that_a_rule_fails_on_goes_to_a_person() -> None:
 
 async def test_a_message_that_the_map_fails_on_stays_with_its_page_in_doubt() -> None:
     def broken(message: CitizenMessageReceived, reading: Reading, view: DirectoryView) -> Assignment:
-        raise RuntimeError("the map is broken")
+        raise RuntimeError(f"the map is broken by {message} {reading} {view}")
 
     office = Office(units=broken)
     await office.write("nhà em bị trộm đêm qua")
@@ -390,7 +390,7 @@ async def test_a_message_that_another_replica_decided_meanwhile_is_read_again() 
         def __getattr__(self, name: str) -> Any:
             return getattr(office.store, name)
 
-        async def plans_of(self, event_ids: Any) -> dict[str, Any]:
+        async def plans_of(self, _: Any) -> dict[str, Any]:
             return {}
 
     await office.receive(message)

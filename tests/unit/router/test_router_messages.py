@@ -7,7 +7,7 @@ import yaml
 
 from services.router.domain.understanding import MessageContext, Reading
 from tests.factories import NOW, a_message
-from tests.unit.router.fakes import HERE, UNITS, UNDERSTANDING, VIEW
+from tests.unit.router.fakes import HERE, UNDERSTANDING, UNITS, VIEW
 
 CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "messages.yaml").read_text("utf-8"))["messages"]
 USUAL_URGENCY = {"emergency": "emergency", "crime_report": "high"}
