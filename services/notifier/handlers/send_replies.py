@@ -11,7 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -290,17 +290,22 @@ class ReplySender:
     async def _through_gate(self, candidates: Sequence[Candidate], free: int) -> list[Candidate]:
         now = self._outside.clock.now()
         gates = await self._ledger.unfinished({candidate.citizen_key for candidate in candidates})
-        chosen: list[Candidate] = []
+        chosen: dict[str, Candidate] = {}
         put_off: dict[tuple[str, datetime], list[str]] = defaultdict(list)
         for candidate in candidates:
             of_citizen = gates.get(candidate.citizen_key, [])
             match gate(candidate.id, of_citizen, now=now, grace=self._limits.grace):
                 case Free() if len(chosen) < free:
-                    chosen.append(candidate)
+                    chosen[candidate.id] = candidate
                 case Free():
                     self._buffer(candidate)
-                case Held(_, None):
+                case Held(by, None):
                     self._waiting[candidate.citizen_key].append(candidate)
+                    # The older reply takes over the urgency of the one behind it; else a row of emergencies would
+                    # wait for an ordinary reply to whose turn it never comes.
+                    is_free = isinstance(gate(by, of_citizen, now=now, grace=self._limits.grace), Free)
+                    if is_free and len(chosen) < free:
+                        chosen[by] = replace(candidate, id=by)
                 case Held(by, until) if until is not None:
                     put_off[by, until].append(candidate.id)
                 case Gone():
@@ -308,7 +313,7 @@ class ReplySender:
         for (by, until), ids in put_off.items():
             await self._ledger.put_off(ids, until=until, held_by=by)
         self._forget_held()
-        return chosen
+        return list(chosen.values())
 
     def _forget_held(self) -> None:
         """Bound the memory of held replies; the search finds them again."""

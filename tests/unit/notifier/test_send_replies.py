@@ -337,6 +337,17 @@ async def test_emergencies_of_other_citizens_go_first() -> None:
     assert texts(world) == ["c"]
 
 
+async def test_a_row_of_emergencies_lends_its_urgency_to_the_reply_before_it() -> None:
+    world = World(limits=replace(LIMITS, slots=2))
+    await ask(world, "a1")
+    await ask(world, "a2", "a3", "a4", is_emergency=True)
+
+    for _ in range(8):
+        await world.one_round()
+
+    assert texts(world) == ["a1", "a2", "a3", "a4"]
+
+
 async def test_no_more_is_claimed_than_there_are_free_slots() -> None:
     world = World(limits=replace(LIMITS, slots=3))
     for number in range(7):

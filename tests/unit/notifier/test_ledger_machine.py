@@ -1,0 +1,287 @@
+"""The send ledger as a state machine: two replicas, lost answers, deaths, outages and echoes in any order.
+
+What must hold, always: Zalo applies each reply at most once; a reply only moves forward; nothing of a citizen is
+applied past an older reply that is unfinished, except behind one that waits and where the rule says so. At the end,
+when echoes have come: every applied reply is `sent`, and only what nobody can know is left uncertain.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
+from services.notifier.handlers.events import NotifierDeps, note_reports, queue_replies
+from services.notifier.handlers.send_replies import ReplySender
+from shared.errors import StoreUnavailable
+from shared.events import ReplyContent, ReplyRequested
+from shared.ids import deterministic_id, text_digest
+from shared.kafka import Received
+from shared.zalo_config import ZaloConfig
+from tests.factories import OA_ID, PAGE, a_reply, a_report
+from tests.unit.notifier.fakes import GRACE, RULES, Row, SentCall, World
+from tests.unit.notifier.zalo_stub import ZaloStub
+
+T = TypeVar("T")
+CONFIG: ZaloConfig = ZaloStub(pages={OA_ID: PAGE}, url="http://127.0.0.1:1").config()
+CITIZENS = ("2000000000000000001", "2000000000000000002")
+TEXTS = ("Mời bác đến", "Hồ sơ đã nhận")
+FINISHED = {"sent", "failed", "abandoned"}
+
+Fate = Literal[
+    "accepted", "applied_and_lost", "lost", "refused", "again", "unreachable", "throttled", "dies_before", "dies_after"
+]
+FATES: tuple[Fate, ...] = (
+    "accepted",
+    "applied_and_lost",
+    "lost",
+    "refused",
+    "again",
+    "unreachable",
+    "throttled",
+    "dies_before",
+    "dies_after",
+)
+
+
+class ProcessDied(Exception):
+    """The replica is gone in the middle of a call."""
+
+
+def progress(row: Row) -> tuple[int, int]:
+    """A number that may only grow: attempts first, then how far the attempt is."""
+    steps = {"sending": 0, "uncertain": 1, "queued": 2, "failed": 3, "sent": 3, "abandoned": 3}
+    return (row.attempt, steps[row.state])
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Everything that may happen to the ledger, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.world = World()
+        self.world.zalo.on_call = self.on_call
+        self.senders: list[ReplySender] = [self.world.sender, self.world.a_sender()]
+        self.asked: list[Received[ReplyRequested]] = []
+        self.fates: list[Fate] = []
+        self.applied: Counter[str] = Counter()
+        self.messages: list[tuple[str, str, datetime, bool]] = []  # message id, reply id, moment, echo delivered
+        self.seen_progress: dict[str, tuple[int, int]] = {}
+
+    def teardown(self) -> None:
+        self.run(self.end())
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def deps(self, sender: ReplySender) -> NotifierDeps:
+        world = self.world
+        return NotifierDeps(world.ledger, world.contacts, world.reports, world.settlement, sender, world.clock, CONFIG)
+
+    # Zalo
+
+    def on_call(self, call: SentCall) -> SendOutcome:
+        (reply_id,) = (
+            row_id
+            for row_id, row in self.world.ledger.rows.items()
+            if row.state == "sending"
+            and row.row.event.user_id == call.user_id
+            and row.row.event.content == call.content
+            and row_id not in self.calling
+        )
+        self.calling.add(reply_id)
+        fate = self.fates.pop() if self.fates else "accepted"
+        match fate:
+            case "accepted":
+                return Accepted(self.apply(reply_id))
+            case "applied_and_lost":
+                self.apply(reply_id)
+                return Unknown("zalo.answer_lost", "reset")
+            case "lost":
+                return Unknown("zalo.answer_lost", "reset")
+            case "refused":
+                return Refused(-213, RULES.errors.codes[-213].usual)
+            case "again":
+                return Refused(-200, RULES.errors.codes[-200].usual)
+            case "unreachable":
+                return NotSent("refused")
+            case "throttled":
+                return Refused(-32, RULES.errors.codes[-32].usual)
+            case "dies_after":
+                self.apply(reply_id)
+        raise ProcessDied
+
+    def apply(self, reply_id: str) -> str:
+        self.applied[reply_id] += 1
+        assert self.applied[reply_id] == 1, "Zalo got the reply twice"
+        self.check_order(reply_id)
+        message_id = f"m{len(self.messages)}"
+        self.messages.append((message_id, reply_id, self.world.clock.now(), False))
+        return message_id
+
+    def check_order(self, reply_id: str) -> None:
+        rows, now = self.world.ledger.rows, self.world.clock.now()
+        mine = rows[reply_id]
+        for row_id, row in rows.items():
+            is_older = row.row.order < mine.row.order and row.row.event.user_id == mine.row.event.user_id
+            if row_id == reply_id or not is_older or row.state in FINISHED:
+                continue
+            assert row.state != "sending", "a later reply overtook one that is being sent"
+            if mine.row.event.is_emergency:
+                continue
+            assert row.state == "uncertain", "a later reply overtook one that waits"
+            assert row.uncertain_at is not None
+            assert now >= row.uncertain_at + GRACE, "a later reply did not wait for the grace"
+
+    # What happens
+
+    @rule(citizen=st.sampled_from(CITIZENS), text=st.sampled_from(TEXTS), is_emergency=st.booleans())
+    def ask(self, citizen: str, text: str, is_emergency: bool) -> None:
+        number = len(self.asked)
+        event = a_reply(
+            event_id=deterministic_id("reply", str(number)),
+            user_id=citizen,
+            content=ReplyContent(text=text),
+            is_emergency=is_emergency,
+            occurred_at=self.world.clock.now(),
+            interaction_at=self.world.clock.now(),
+        )
+        self.asked.append(Received(event, 0, number))
+        self.run(queue_replies([self.asked[-1]], self.deps(self.senders[number % 2])))
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), replica=st.integers(0, 1))
+    def redeliver(self, data: st.DataObject, replica: int) -> None:
+        first = data.draw(st.integers(0, len(self.asked) - 1))
+        self.run(queue_replies(self.asked[first:], self.deps(self.senders[replica])))
+
+    @rule(
+        replica=st.integers(0, 1),
+        fates=st.lists(st.sampled_from(FATES), max_size=4),
+        ends=st.sampled_from(["recorded", "recorded", "recorded", "dies unrecorded"]),
+        outage=st.sampled_from([None, None, None, True, False]),
+        searches=st.booleans(),
+    )
+    def send(self, replica: int, fates: list[Fate], ends: str, outage: bool | None, searches: bool) -> None:
+        self.run(self._send(replica, fates, ends, outage, searches))
+
+    async def _send(self, replica: int, fates: list[Fate], ends: str, outage: bool | None, searches: bool) -> None:
+        sender, self.fates, self.calling = self.senders[replica], fates, set[str]()
+        if searches:
+            sender.look_now()
+        if outage is not None:
+            self.world.ledger.outages = [outage]
+        with suppress(StoreUnavailable):
+            await sender.round()
+        self.world.ledger.outages = []
+        tasks = list(sender._in_flight.values())
+        died = any(isinstance(result, ProcessDied) for result in await asyncio.gather(*tasks, return_exceptions=True))
+        if died or ends == "dies unrecorded":
+            self.senders[replica] = self.world.a_sender()
+        else:
+            await sender.record_pending()
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data(), kind=st.sampled_from(["echo", "echo", "received", "seen"]), replica=st.integers(0, 1))
+    def report(self, data: st.DataObject, kind: str, replica: int) -> None:
+        self.run(self._report(data.draw(st.integers(0, len(self.messages) - 1)), kind, replica))
+
+    async def _report(self, number: int, kind: str, replica: int) -> None:
+        message_id, reply_id, at, is_echoed = self.messages[number]
+        event = self.world.ledger.rows[reply_id].row.event
+        self.messages[number] = (message_id, reply_id, at, is_echoed or kind == "echo")
+        report = a_report(
+            event_id=deterministic_id("report", message_id, kind),
+            user_id=event.user_id,
+            report=kind,
+            message_ids=(message_id,),
+            text_sha256=text_digest(event.content.text) if kind == "echo" else None,
+            reported_at=at,
+        )
+        await note_reports([Received(report, 0, 0)], self.deps(self.senders[replica]))
+
+    @rule(citizen=st.sampled_from(CITIZENS), text=st.sampled_from(TEXTS))
+    def a_person_writes_the_same_in_zalos_tool(self, citizen: str, text: str) -> None:
+        report = a_report(
+            event_id=deterministic_id("person", citizen, text, self.world.clock.now().isoformat()),
+            user_id=citizen,
+            message_ids=(f"person-{self.world.clock.now().timestamp()}",),
+            text_sha256=text_digest(text),
+            admin_id="7",
+            reported_at=self.world.clock.now(),
+        )
+        self.run(note_reports([Received(report, 0, 0)], self.deps(self.senders[0])))
+
+    @rule(seconds=st.sampled_from([1, 5, 20, 61, 600]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.clock.advance(seconds)
+
+    @rule(replica=st.integers(0, 1))
+    def sweep(self, replica: int) -> None:
+        self.run(self.senders[replica].sweep_once())
+
+    # What must hold
+
+    @invariant()
+    def a_reply_only_moves_forward(self) -> None:
+        for row_id, row in self.world.ledger.rows.items():
+            now = progress(row)
+            before = self.seen_progress.get(row_id, (0, 0))
+            given_back = now[0] == before[0] and row.state == "queued"
+            assert now >= before or given_back, (row_id, before, now)
+            self.seen_progress[row_id] = now
+
+    @invariant()
+    def a_finished_reply_is_finished_for_a_reason_that_is_true(self) -> None:
+        for row_id, row in self.world.ledger.rows.items():
+            if row.state == "sent":
+                assert self.applied[row_id] or row.settled_by is not None, "called sent, and nothing proves it"
+            if row.state == "failed":
+                assert not self.applied[row_id], "called failed, and Zalo has it"
+
+    @invariant()
+    def a_message_is_owned_by_one_reply(self) -> None:
+        owned = [row.message_id for row in self.world.ledger.rows.values() if row.message_id is not None]
+        assert len(owned) == len(set(owned))
+        texts = {
+            message_id: self.world.ledger.rows[reply_id].text_sha256 for message_id, reply_id, _, _ in self.messages
+        }
+        for row in self.world.ledger.rows.values():
+            if row.message_id is not None:
+                assert texts[row.message_id] == row.text_sha256, "a reply was settled by another text"
+
+    async def end(self) -> None:
+        """Deliver every echo, let everything finish, and count."""
+        for _ in range(4):
+            self.world.clock.advance(700)
+            await self.senders[0].sweep_once()
+        for number in range(len(self.messages)):
+            await self._report(number, "echo", 0)
+        for _ in range(40):
+            await self._send(0, [], "recorded", None, searches=True)
+            self.world.clock.advance(700)
+            await self.senders[0].sweep_once()
+            for number, (_, _, _, is_echoed) in enumerate(self.messages):
+                if not is_echoed:
+                    await self._report(number, "echo", 1)
+        by_content: Counter[tuple[str, str]] = Counter()
+        for row_id, row in self.world.ledger.rows.items():
+            assert row.state in {"sent", "failed", "uncertain"}, (row_id, row.state)
+            content = (row.row.event.user_id, row.row.event.content.text)
+            by_content[content] += (row.state == "sent") - (self.applied[row_id] > 0)
+        # Two replies of one text to one citizen are the same to Zalo: what adds up is their number.
+        assert not any(by_content.values()), by_content
+
+
+LedgerMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestLedgerMachine = LedgerMachine.TestCase
