@@ -30,6 +30,8 @@ SERVICE = "intake"
 CLAIM_MARGIN_SECONDS = 30.0
 """What storing a fetched attachment may take on top of fetching it, before its job is due again."""
 
+PING_SECONDS = 3.0
+
 
 def build_keeper(
     settings: IntakeSettings, publisher: Publisher, spool: Spool, parking: Parking, flag: SpoolFlag
@@ -105,6 +107,8 @@ def build_app(
         batch=settings.relay_batch,
         poll_seconds=settings.spool_poll_seconds,
         lease_seconds=settings.relay_lease_seconds,
+        kafka_answers=partial(broker.ping, timeout=PING_SECONDS),
+        stuck_seconds=settings.relay_stuck_seconds,
     )
     health = Health(SERVICE, broker=broker, store=store, progress=progress)
 

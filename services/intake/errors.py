@@ -23,6 +23,12 @@ class NotUnderstood(HubError):
         self.reason = reason
 
 
+class ProducerStuck(HubError):
+    """Kafka answers, but our producer publishes nothing any more; the process must start afresh."""
+
+    code, retryable = "producer.stuck", True
+
+
 class AttachmentError(HubError):
     """An attachment was not captured. `code` is stored on its job."""
 

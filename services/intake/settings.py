@@ -25,6 +25,8 @@ class IntakeSettings(HubSettings):
         outage_memory_seconds: how long after a failure Kafka (or MongoDB) is only the second choice.
         spool_poll_seconds: how often each replica looks whether the spool holds anything.
         relay_lease_seconds: how long one replica may relay the spool before it must ask again.
+        relay_stuck_seconds: how long the relay may fail to publish while Kafka answers, before the process starts
+            afresh.
         relay_batch: events read from the spool at once.
         attachment_max_bytes: a larger attachment is not kept.
         attachment_timeout_seconds: for one download, redirects included.
@@ -47,6 +49,7 @@ class IntakeSettings(HubSettings):
     outage_memory_seconds: float = Field(default=2.0, ge=0, le=60)
     spool_poll_seconds: float = Field(default=0.5, gt=0, le=60)
     relay_lease_seconds: float = Field(default=8.0, ge=2, le=300)
+    relay_stuck_seconds: float = Field(default=60.0, ge=1, le=3_600)
     relay_batch: int = Field(default=200, ge=1, le=5_000)
     attachment_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1, le=200 * 1024 * 1024)
     attachment_timeout_seconds: float = Field(default=30.0, gt=0, le=600)

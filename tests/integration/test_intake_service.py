@@ -1,19 +1,23 @@
 """The real intake process between a real Kafka and a real database, over real sockets.
 
 What must hold: a webhook answered 200 is in Kafka or on its way there, each citizen's in order, whatever dies. How we
-break it: kill -9 of Kafka, then of the database too, and of intake itself while its spool is full.
+break it: kill -9 of Kafka, then of the database too, of intake itself while its spool is full, and an end at each of
+its crash points.
 """
 
 import asyncio
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,23 @@ import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from services.intake.adapters.spool_store import SpoolStore
+from services.intake.domain import Outgoing
 from shared import topics
 from shared.collections import create_indexes
+from shared.crash import KILLED
 from shared.events import CitizenMessageReceived
 from shared.mongo import Store, open_store
 from shared.settings import HubSettings
 from shared.topics import Topic
+from tests.factories import a_message
 from tests.servers import KAFKA_TITLE, RunningHub, _mongo_product, running_hub
 from tests.unit.intake.support import APP_ID, KEY, NEXT_KEY, OA_ID, as_raw, payload, signature_of
 
@@ -113,7 +126,9 @@ def citizen_texts(records: list[Any]) -> dict[str, list[str]]:
 
 
 @contextmanager
-def intake_process(servers: RunningHub, config: Path, database: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def intake_process(
+    servers: RunningHub, config: Path, database: str, **more: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -129,6 +144,7 @@ def intake_process(servers: RunningHub, config: Path, database: str) -> Iterator
         "HTTP_PORT": str(port),
         "ZALO_CONFIG_FILE": str(config),
         "ATTACHMENT_RETRY_WAITS_SECONDS": "[0.1]",
+        **more,
     }
     log = (config.parent / "intake.log").open("ab")
     process = subprocess.Popen(
@@ -201,6 +217,138 @@ async def spooled(intake: Intake) -> int:
     return await intake.store["webhook_spool"].count_documents({})
 
 
+# These come first: they want to be the only intake there is.
+
+
+async def died_at_its_crash_point(process: subprocess.Popen[bytes]) -> bool:
+    return await asyncio.to_thread(process.wait, 30) == KILLED
+
+
+async def test_a_webhook_that_is_kept_but_not_answered_is_taken_again_and_counts_once(
+    servers: RunningHub, initialised: Store, config: Path
+) -> None:
+    body = a_webhook("giữa chừng", message_id="crash-1", user_id="3200000000000000001")
+    async with aiohttp.ClientSession() as http:
+        with intake_process(servers, config, "intake_test", CRASH_AT="intake.after_keep") as (process, url):
+            intake = Intake(servers, url, initialised, http, process)
+            await eventually(lambda: is_ready(intake))
+            with pytest.raises(aiohttp.ClientError):
+                await intake.post(body)
+            assert await died_at_its_crash_point(process)
+        with intake_process(servers, config, "intake_test") as (process, url):
+            intake = Intake(servers, url, initialised, http, process)
+            await eventually(lambda: is_ready(intake))
+            assert await intake.post(body, num_retry="1") == (200, "message.accepted")
+
+    records = await read_all(servers.state.kafka or "", topics.CITIZEN_MESSAGES)
+    of_citizen = [record for record in records if record.key.endswith(b"3200000000000000001")]
+    assert len(of_citizen) == 2
+    assert citizen_texts(of_citizen) == {"3200000000000000001": ["giữa chừng"]}
+
+
+async def test_a_relay_that_dies_before_it_forgets_publishes_again_in_the_same_order(
+    servers: RunningHub, initialised: Store, config: Path
+) -> None:
+    spool = SpoolStore(initialised)
+    messages = [a_message(text=f"chờ {n}", user_id="3300000000000000001") for n in range(3)]
+    await spool.add([Outgoing(topics.CITIZEN_MESSAGES, one) for one in messages], datetime.now(UTC))
+
+    with intake_process(servers, config, "intake_test", CRASH_AT="intake.relay.after_publish") as (process, _):
+        assert await died_at_its_crash_point(process)
+    assert not await spool.is_empty()
+    with intake_process(servers, config, "intake_test"):
+        await eventually(spool.is_empty)
+
+    records = await read_all(servers.state.kafka or "", topics.CITIZEN_MESSAGES)
+    of_citizen = [record for record in records if record.key.endswith(b"3300000000000000001")]
+    assert len(of_citizen) == 6
+    assert citizen_texts(of_citizen) == {"3300000000000000001": ["chờ 0", "chờ 1", "chờ 2"]}
+
+
+async def test_a_picture_whose_worker_dies_after_the_upload_is_fetched_again_and_kept_once(
+    servers: RunningHub, initialised: Store, config: Path
+) -> None:
+    jobs, files = initialised["attachments"], initialised["attachments.files"]
+    async with a_site() as base, aiohttp.ClientSession() as http:
+        body = payload("user_send_image")
+        image = {"type": "image", "payload": {"url": f"{base}/photo.png"}}
+        body["message"] = {"msg_id": "crash-photo", "attachments": [image]}
+        with intake_process(servers, config, "intake_test", CRASH_AT="intake.attachment.after_upload") as (
+            process,
+            url,
+        ):
+            intake = Intake(servers, url, initialised, http, process)
+            await eventually(lambda: is_ready(intake))
+            await intake.post(body)
+            assert await died_at_its_crash_point(process)
+        job = await jobs.find_one({"message_id": "crash-photo"})
+        assert job is not None
+        assert (job["state"], job["attempts"]) == ("pending", 1)
+        # The claim of the dead worker would end by itself a minute later.
+        await jobs.update_one({"_id": job["_id"]}, {"$set": {"due_at": datetime.now(UTC)}})
+        with intake_process(servers, config, "intake_test"):
+
+            async def stored() -> dict[str, Any] | None:
+                return await jobs.find_one({"_id": job["_id"], "state": "stored"})
+
+            assert (await eventually(stored))["attempts"] == 2
+
+            async def is_one_file() -> bool:
+                return await files.count_documents({"metadata.attachment_id": job["_id"]}) == 1
+
+            await eventually(is_one_file)
+
+
+async def test_https_is_served_directly_with_a_certificate(
+    servers: RunningHub, initialised: Store, config: Path, tmp_path: Path
+) -> None:
+    certificate, key = a_certificate(tmp_path)
+    tls = ssl.create_default_context(cafile=str(certificate))
+    files = {"TLS_CERTIFICATE_FILE": str(certificate), "TLS_PRIVATE_KEY_FILE": str(key)}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as http:
+        with intake_process(servers, config, "intake_test", **files) as (process, url):
+            intake = Intake(servers, url.replace("http:", "https:"), initialised, http, process)
+            await eventually(lambda: is_ready(intake))
+
+            assert await intake.post(payload("follow")) == (200, "follower.accepted")
+
+
+def a_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate_file, key_file
+
+
+@asynccontextmanager
+async def a_site() -> AsyncIterator[str]:
+    """A web site with a picture, a page that is none, and a redirect into a cloud's own network."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/redirect.png":
+            return web.Response(status=302, headers={"Location": "http://169.254.169.254/latest/"})
+        return web.Response(body=PNG if request.path == "/photo.png" else b"<html><script>")
+
+    app = web.Application()
+    app.router.add_get("/{name}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
 async def test_a_webhook_is_in_kafka_when_it_is_answered(intake: Intake) -> None:
     body = a_webhook("xin chào", message_id="kafka-1", user_id="2000000000000000001")
 
@@ -249,34 +397,19 @@ async def test_a_half_sent_body_is_given_up(intake: Intake) -> None:
 
 
 async def test_a_picture_is_fetched_and_what_is_no_picture_has_its_reason(intake: Intake) -> None:
-    async def answer(request: web.Request) -> web.Response:
-        if request.path == "/redirect.png":
-            return web.Response(status=302, headers={"Location": "http://169.254.169.254/latest/"})
-        return web.Response(body=PNG if request.path == "/photo.png" else b"<html><script>")
+    async with a_site() as base:
+        body = payload("user_send_image")
+        links = [f"{base}/{name}" for name in ("photo.png", "page.png", "redirect.png")]
+        images = [{"type": "image", "payload": {"url": link}} for link in links]
+        body["message"] = {"msg_id": "photos-1", "attachments": images}
 
-    app = web.Application()
-    app.router.add_get("/{name}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    body = payload("user_send_image")
-    body["message"] = {
-        "msg_id": "photos-1",
-        "attachments": [
-            {"type": "image", "payload": {"url": f"{base}/{name}"}}
-            for name in ("photo.png", "page.png", "redirect.png")
-        ],
-    }
+        assert await intake.post(body) == (200, "message.accepted")
 
-    assert await intake.post(body) == (200, "message.accepted")
+        async def finished() -> list[dict[str, Any]] | None:
+            jobs = await intake.store["attachments"].find({"message_id": "photos-1"}).sort([("index", 1)]).to_list(9)
+            return jobs if len(jobs) == 3 and all(job["state"] != "pending" for job in jobs) else None
 
-    async def finished() -> list[dict[str, Any]] | None:
-        jobs = await intake.store["attachments"].find({"message_id": "photos-1"}).sort([("index", 1)]).to_list(9)
-        return jobs if len(jobs) == 3 and all(job["state"] != "pending" for job in jobs) else None
-
-    jobs = await eventually(finished)
-    await runner.cleanup()
+        jobs = await eventually(finished)
     assert [(job["state"], job["reason"]) for job in jobs] == [
         ("stored", "attachment.stored"),
         ("failed", "attachment.type_refused"),

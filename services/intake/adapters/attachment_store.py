@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.intake.domain import AttachmentJob, AttachmentPlan, Captured
+from shared.crash import crash_point
 from shared.events import CitizenMessageReceived
 from shared.mongo import Document, Store, insert_new, patiently, store_errors
 
@@ -102,6 +103,7 @@ class AttachmentStore:
                     "captured_at": captured.captured_at,
                 },
             )
+        crash_point("intake.attachment.after_upload")
         is_ours = await self._finish(
             job,
             {

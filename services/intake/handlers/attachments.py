@@ -22,7 +22,7 @@ from services.intake.domain import (
 )
 from services.intake.errors import AttachmentError, AttachmentTypeRefused
 from services.intake.metrics import ATTACHMENTS
-from shared.errors import StoreUnavailable
+from shared.errors import HubError, StoreUnavailable
 from shared.events import CitizenMessageReceived
 from shared.kafka import Received
 from shared.telemetry import get_logger
@@ -96,8 +96,9 @@ async def fetch_attachments(deps: AttachmentDeps) -> None:
         try:
             jobs = await deps.jobs.claim_due(deps.concurrency)
             await asyncio.gather(*(fetch_attachment(job, deps) for job in jobs))
-        except StoreUnavailable as error:
-            log.warning("attachments.waiting", error=str(error))
+        except Exception as error:
+            # Attachments are the lesser duty: whatever is wrong with them must not stop the webhooks beside them.
+            log.warning("attachments.waiting", error=type(error).__name__, exc_info=not isinstance(error, HubError))
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
             continue
         if not jobs:

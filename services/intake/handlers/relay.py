@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.intake.domain import SpooledRow, SpoolState
+from services.intake.errors import ProducerStuck
 from services.intake.handlers.keeping import Keeper, SpoolFlag
 from services.intake.metrics import RELAYED, SPOOL_DEPTH, SPOOL_OLDEST_SECONDS
+from shared.crash import crash_point
 from shared.errors import BrokerUnavailable, EventTooLarge, HubError, StoreUnavailable
 from shared.telemetry import get_logger
 
@@ -64,6 +66,8 @@ class RelayDeps:
     """What the relay needs.
 
     Attributes:
+        kafka_answers: asks the broker past the producer.
+        stuck_seconds: how long publishing may fail while Kafka answers.
         state: what the last look into the spool showed; for health.
     """
 
@@ -76,12 +80,19 @@ class RelayDeps:
     batch: int
     poll_seconds: float
     lease_seconds: float
+    kafka_answers: Callable[[], Awaitable[bool]]
+    stuck_seconds: float
     state: SpoolState = field(default_factory=lambda: SpoolState(0, 0.0))
 
 
 async def relay_spool(deps: RelayDeps) -> None:
-    """Watch the spool and relay what waits in it, until cancelled. Outages are waited out."""
+    """Watch the spool and relay what waits in it, until cancelled. Outages are waited out.
+
+    Raises:
+        ProducerStuck: Kafka answers, and yet nothing can be published: only a fresh process helps.
+    """
     failures = 0
+    refused_since: float | None = None
     measured_at = -MEASURE_SECONDS
     while True:
         pause_seconds = deps.poll_seconds
@@ -92,12 +103,21 @@ async def relay_spool(deps: RelayDeps) -> None:
                 measured_at = time.monotonic()
             if not is_empty and await relay_round(deps):
                 pause_seconds = 0.0
-            failures = 0
+            failures, refused_since = 0, None
         except (BrokerUnavailable, StoreUnavailable) as error:
             pause_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             failures += 1
-            log.warning("relay.waiting", error=type(error).__name__, pause=pause_seconds, spooled=deps.state.depth)
+            log.warning("relay.waiting", error=str(error), pause=pause_seconds, spooled=deps.state.depth)
+            if isinstance(error, BrokerUnavailable):
+                refused_since = refused_since or time.monotonic()
+                await _leave_if_stuck(deps, time.monotonic() - refused_since)
         await asyncio.sleep(pause_seconds)
+
+
+async def _leave_if_stuck(deps: RelayDeps, refused_seconds: float) -> None:
+    # A producer whose sending task has died fails every publish at once and never recovers, while Kafka is well.
+    if refused_seconds > deps.stuck_seconds and await deps.kafka_answers():
+        raise ProducerStuck(f"nothing published for {refused_seconds:.0f} s though Kafka answers")
 
 
 async def look_into_spool(deps: RelayDeps) -> bool:
@@ -143,6 +163,7 @@ async def relay_round(deps: RelayDeps) -> int:
     # The lease must outlive the last publish, so no new one begins in its second half.
     relay = _Round(deps, stop_at=time.monotonic() + deps.lease_seconds / 2)
     await asyncio.gather(*(relay.publish_in_order(of_key) for of_key in by_key.values()))
+    crash_point("intake.relay.after_publish")
     await deps.spool.remove(relay.done)
     if relay.failure is not None:
         raise relay.failure
@@ -167,11 +188,12 @@ class _Round:
                     return
                 try:
                     await self._publish(row)
-                except (BrokerUnavailable, StoreUnavailable) as error:
-                    self.failure = self.failure or error
+                except Exception as error:  # noqa: BLE001 - whatever it is, nothing may overtake this row
+                    self.failure = self.failure or _as_outage(error)
                     return
 
     async def _publish(self, row: SpooledRow) -> None:
+        """Publish one row, or park it if Kafka will never take it."""
         try:
             await self._deps.publisher.publish_raw(
                 row.topic, key=row.key.encode(), value=row.value, headers=row.headers
@@ -184,3 +206,11 @@ class _Round:
             RELAYED.labels("published").inc()
             self._deps.keeper.kafka_works()
         self.done.append(row.event_id)
+
+
+def _as_outage(error: Exception) -> HubError:
+    if isinstance(error, BrokerUnavailable | StoreUnavailable):
+        return error
+    outage = BrokerUnavailable(type(error).__name__)  # a producer that is stopped or dead raises errors of its own
+    outage.__cause__ = error
+    return outage

@@ -16,6 +16,7 @@ from services.intake.domain import Decision, Disposition
 from services.intake.errors import NowhereKept
 from services.intake.handlers.keeping import Keeper
 from services.intake.metrics import ACK_SECONDS, EVENTS, ODD_FIELDS, REPEATS, WEBHOOKS
+from shared.crash import crash_point
 from shared.telemetry import get_logger
 from shared.tracing import tracing_of
 
@@ -95,6 +96,7 @@ async def accept_webhook(delivery: Delivery, deps: WebhookDeps) -> Answer:
         answer = Answer(503, error.code, "Not kept; please send it again.")
         kept_in = "nowhere"
     else:
+        crash_point("intake.after_keep")
         answer = Answer(200, decision.code, decision.disposition)
     _tell(delivery, decision, answer, kept_in, verdict.timestamp_source)
     return answer

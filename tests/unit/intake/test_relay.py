@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.intake.domain import SpooledRow, SpoolState
+from services.intake.errors import ProducerStuck
 from services.intake.handlers.keeping import Keeper, SpoolFlag
 from services.intake.handlers.relay import RelayDeps, look_into_spool, relay_round, relay_spool
 from shared.errors import BrokerUnavailable, EventTooLarge
@@ -87,6 +88,7 @@ class Case:
             RowParking(),
             SpoolFlag(),
         )
+        self.kafka_is_well = False
         keeper = Keeper(
             FakePublisher(), FakeSpool(), FakeParking(), self.flag, outage_memory_seconds=1, reserve_seconds=0.1
         )
@@ -100,7 +102,12 @@ class Case:
             batch=batch,
             poll_seconds=0.001,
             lease_seconds=60,
+            kafka_answers=self.kafka_answers,
+            stuck_seconds=0,
         )
+
+    async def kafka_answers(self) -> bool:
+        return self.kafka_is_well
 
     def taken_of(self, key: str) -> list[bytes]:
         return [value for taken_key, value in self.kafka.taken if taken_key == key]
@@ -184,3 +191,18 @@ async def test_the_relay_survives_outages_and_empties_the_spool_by_itself(monkey
 
     for citizen in range(3):
         assert case.taken_of(f"citizen-{citizen}") == [f"v{n}".encode() for n in range(citizen, 30, 3)]
+
+
+async def test_a_producer_that_is_dead_while_kafka_is_well_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.intake.handlers.relay.BACKOFF_SECONDS", (0.001,))
+    case = Case(interleaved())
+    case.kafka.refuse = {row.value: RuntimeError("the sender is gone") for row in case.spool.rows}
+    task = asyncio.create_task(relay_spool(case.deps))
+    await asyncio.sleep(0.05)
+    assert not task.done()
+
+    case.kafka_is_well = True
+
+    with pytest.raises(ProducerStuck):
+        await asyncio.wait_for(task, 10)
+    assert len(case.spool.rows) == 30
