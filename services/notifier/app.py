@@ -1,7 +1,8 @@
 """Wiring: the one place that builds clients and connects the rooms. It reads like a parts list."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from services.notifier.settings import NotifierSettings
 from services.notifier.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
 from shared.kafka import build_broker
-from shared.mongo import open_store
+from shared.mongo import Store, open_store
 from shared.service import Health, build_service
 from shared.zalo_config import load_zalo_config
 
@@ -33,8 +34,35 @@ LEDGER_ROWS = Gauge("hub_ledger_rows", "Replies in the ledger by state, counted 
 OLDEST_DUE_SECONDS = Gauge("hub_ledger_oldest_due_seconds", "How long the longest waiting due reply waits")
 
 
-def build_app(settings: NotifierSettings) -> AsgiFastStream:
-    """Build the service; nothing connects before its lifespan begins.
+@dataclass(frozen=True)
+class Rooms:
+    """Everything of the notifier but its Kafka edge."""
+
+    store: Store
+    clock: ServerClock
+    ledger: ReplyLedger
+    rates: RateBuckets
+    zalo: ZaloClient
+    tokens: TokenKeeper
+    sender: ReplySender
+    deps: NotifierDeps
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the client of Zalo and make what the database must have before the first send."""
+        await self.clock.measure()
+        await self.rates.create()
+        async with self.zalo:
+            yield
+
+    @property
+    def workers(self) -> list[Callable[[], Awaitable[None]]]:
+        """The loops that run beside the subscribers."""
+        return [self.clock.run, self.tokens.run, self.sender.run, self.sender.sweep]
+
+
+def build_rooms(settings: NotifierSettings) -> Rooms:
+    """Build clients, adapters and handlers; nothing connects yet.
 
     Raises:
         ConfigurationError: a data file or the Zalo configuration is wrong.
@@ -89,30 +117,33 @@ def build_app(settings: NotifierSettings) -> AsgiFastStream:
             pays_beyond_free=settings.send_beyond_free_window,
         ),
     )
-
-    router = KafkaRouter()
     deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config)
-    progress = subscribe(router, deps, DeadLetters(store, SERVICE))
+    return Rooms(store, clock, ledger, rates, zalo, tokens, sender, deps)
+
+
+def build_app(settings: NotifierSettings) -> AsgiFastStream:
+    """Build the service; nothing connects before its lifespan begins.
+
+    Raises:
+        ConfigurationError: a data file or the Zalo configuration is wrong.
+    """
+    rooms = build_rooms(settings)
+    router = KafkaRouter()
+    progress = subscribe(router, rooms.deps, DeadLetters(rooms.store, SERVICE))
     broker = build_broker(settings, service=SERVICE, routers=[router])
 
-    health = Health(SERVICE, broker=broker, store=store, progress=progress)
-    health.facts["ledger"] = lambda: ledger_facts(ledger, clock, sender)
-    health.facts["pages"] = tokens.facts
-
-    @asynccontextmanager
-    async def clock_and_buckets() -> AsyncIterator[None]:
-        await clock.measure()
-        await rates.create()
-        yield
+    health = Health(SERVICE, broker=broker, store=rooms.store, progress=progress)
+    health.facts["ledger"] = lambda: ledger_facts(rooms.ledger, rooms.clock, rooms.sender)
+    health.facts["pages"] = rooms.tokens.facts
 
     return build_service(
         SERVICE,
         settings,
         broker=broker,
-        store=store,
+        store=rooms.store,
         progress=progress,
-        resources=[clock_and_buckets(), zalo],
-        workers=[clock.run, tokens.run, sender.run, sender.sweep],
+        resources=[rooms.opened()],
+        workers=rooms.workers,
         health=health,
     )
 

@@ -53,7 +53,7 @@ STORE_PAUSE_SECONDS = 0.5
 SWEEP_SECONDS = 1.0
 AFTER_OUTAGE_SECONDS = 10.0
 """After an outage of the database the senders write down their outcomes first; only then claims are called dead."""
-LEASE_MARGIN_SECONDS = 5.0
+LEASE_MARGIN_SECONDS = 2.0
 
 
 class TokenSource(Protocol):
