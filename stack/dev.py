@@ -64,8 +64,11 @@ async def _serve(plan: DevPlan) -> None:
         servers.append((running, {"sockets": [bind(settings.host, settings.port)]}))
 
     def stop(number: int) -> None:
+        # Ctrl-C arrives twice under the file watcher, and uvicorn takes a second signal for "without good-bye": the
+        # consumers would be left open. So each server hears of the end once.
         for server, _options in servers:
-            server.handle_exit(number, None)
+            if not server.should_exit:
+                server.handle_exit(number, None)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -43,7 +43,7 @@ class StackSettings(BaseSettings):
     router_port: int | None = Field(default=None, ge=1, le=65535)
     notifier_port: int | None = Field(default=None, ge=1, le=65535)
     console_port: int | None = Field(default=None, ge=1, le=65535)
-    ready_timeout_seconds: float = Field(default=60, gt=0, le=600)
+    ready_timeout_seconds: float = Field(default=120, gt=0, le=600)
 
     @field_validator("kafka_nodes", mode="before")
     @classmethod

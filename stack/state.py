@@ -17,11 +17,11 @@ class HubState:
     intake: str | None
     router: str | None
     notifier: str | None
-    console: str | None
     simulator: str | None
     webhook: str | None
     zalo_config: str | None
     supervisor: str
+    console: str | None = None
     version: int = 1
     instances: dict[str, list[str]] = field(default_factory=dict)
     """Every address of each service; more than one after `make scale`."""
