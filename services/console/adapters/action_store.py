@@ -137,10 +137,11 @@ class ActionStore:
 
     async def _claim(self, action_id: str) -> Document | None:
         claim = secrets.token_hex(16)
+        now_ms = {"$toLong": "$$NOW"}  # as a number: not every server compares its clock with a stored date
         is_free = {
             "$or": [
-                {"$and": [{"$eq": ["$state", "waiting"]}, {"$lte": ["$due_at", "$$NOW"]}]},
-                {"$and": [{"$eq": ["$state", "publishing"]}, {"$lte": ["$lease_until", "$$NOW"]}]},
+                {"$and": [{"$eq": ["$state", "waiting"]}, {"$lte": [{"$toLong": "$due_at"}, now_ms]}]},
+                {"$and": [{"$eq": ["$state", "publishing"]}, {"$lte": [{"$toLong": "$lease_until"}, now_ms]}]},
             ]
         }
         step = {

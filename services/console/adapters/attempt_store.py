@@ -21,7 +21,8 @@ class AttemptStore:
         Raises:
             StoreUnavailable: not counted; nobody may sign in uncounted.
         """
-        is_running = {"$gt": ["$window_ends_at", "$$NOW"]}
+        # As numbers: not every server compares its clock with a stored date.
+        is_running = {"$gt": [{"$toLong": "$window_ends_at"}, {"$toLong": "$$NOW"}]}
         step = {
             "attempts": {"$cond": [is_running, {"$add": [{"$ifNull": ["$attempts", 0]}, 1]}, 1]},
             "window_ends_at": {"$cond": [is_running, "$window_ends_at", {"$add": ["$$NOW", self._window_ms]}]},

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from argon2 import PasswordHasher
 
 from services.console.adapters.account_store import AccountStore, Passwords
 from services.console.adapters.demo_accounts import demo_officers, seed_demo_accounts
@@ -22,6 +23,9 @@ from shared.errors import BrokerUnavailable
 from shared.events import Event, OfficerActed
 from shared.mongo import Store, open_store
 from shared.topics import Topic
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=1_024, parallelism=1)
+"""Checking it takes the parameters of the hash, so tests need not wait for real ones."""
 
 PASSWORD = "mot-mat-khau-dai"
 LEAD = "lanh-dao"
@@ -55,9 +59,8 @@ class House:
 
 def settings_for(uri: str, database: str, **values: Any) -> ConsoleSettings:
     """Settings for a database of a test."""
-    return ConsoleSettings(
-        mongo_uri=uri, mongo_database=database, hub_environment="demo", **({"console_poll_seconds": 0.1} | values)
-    )
+    usual: dict[str, Any] = {"hub_environment": "demo", "console_poll_seconds": 0.1}
+    return ConsoleSettings(**{"mongo_uri": uri, "mongo_database": database} | usual | values)
 
 
 @asynccontextmanager
@@ -70,7 +73,7 @@ async def open_house(
     deps = build_deps(settings, store)
     named = [(slug, deps.unit_name(slug, "vi")) for slug in units]
     officers: list[Officer] = demo_officers(named, lead_unit="district")
-    await seed_demo_accounts(AccountStore(store), Passwords(), officers, password=PASSWORD)
+    await seed_demo_accounts(AccountStore(store), Passwords(CHEAP), officers, password=PASSWORD)
     published = Remembered()
     web = Protect(build_web(deps), is_secure=deps.is_secure)
     config = uvicorn.Config(web, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="none")
