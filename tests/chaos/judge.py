@@ -69,7 +69,7 @@ def judge(log: Iterable[Item]) -> Verdict:
             seen[item["msg_id"]] = None
             if item["status"] == 200:
                 accepted[item["user_id"]][item["msg_id"]] = None
-        elif item["kind"] == "api" and item.get("applied") and item.get("text") is not None:
+        elif item["kind"] == "api" and item["path"] == "/v3.0/oa/message/cs" and item["applied"]:
             answers[item["user_id"]].append(item["text"])
     kept = {message for messages in accepted.values() for message in messages}
     return Verdict({user: list(messages) for user, messages in accepted.items()}, dict(answers), set(seen) - kept)
