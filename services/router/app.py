@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaRouter
+from starlette.applications import Starlette
 
 from services.router.adapters.case_store import MongoCaseStore
 from services.router.adapters.data_files import (
@@ -34,7 +34,7 @@ def build_app(
     *,
     understanding: Understanding | None = None,
     responsible_unit: ResponsibleUnit | None = None,
-) -> AsgiFastStream:
+) -> Starlette:
     """Build the service.
 
     Args:

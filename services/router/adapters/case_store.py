@@ -23,7 +23,7 @@ from shared.events import ReplyRequested
 from shared.mongo import Document, Store, UpdateOne, insert_in_order, insert_new, patiently
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
-_PLAN_PROJECTION = {"citizen_key": 1, "case_id": 1, "case_code": 1, "state": 1, "effects": 1}
+_PLAN_PROJECTION = {"citizen_key": 1, "case_id": 1, "case_code": 1, "plan": 1}
 
 
 class MongoCaseStore:
@@ -131,12 +131,6 @@ class MongoCaseStore:
         found = await patiently(lambda: self._cases.find(query, {"_id": 1}).to_list(None))
         if len(found) < len(case_ids):
             raise CaseMoved("another open case holds the matter")
-
-    async def settle(self, event_ids: Sequence[str]) -> None:
-        """See `CaseStore`; the plan is not needed any more."""
-        query = {"_id": {"$in": list(event_ids)}}
-        change = {"$set": {"state": "settled"}, "$unset": {"effects": ""}}
-        await patiently(lambda: self._messages.update_many(query, change))
 
     async def apply_officer_effects(self, effects: Sequence[OfficerEffect]) -> None:
         """See `OfficerStore`."""
@@ -281,8 +275,7 @@ def _message_document(one: PlannedMessage) -> Document:
         "small_talk_key": _small_talk_key(message.citizen_key, message.received_at.astimezone(UTC).date())
         if plan.reply and plan.case_id is None
         else None,
-        "state": "decided",
-        "effects": {
+        "plan": {
             "steps": [_step_document(step) for step in plan.steps],
             "entries": [_entry_document(entry) for entry in plan.entries],
             "reply": plan.reply.model_dump(mode="json", exclude_none=True) if plan.reply else None,
@@ -291,7 +284,7 @@ def _message_document(one: PlannedMessage) -> Document:
 
 
 def _to_plan(document: Document) -> Plan:
-    effects = document.get("effects") or {"steps": [], "entries": [], "reply": None}
+    effects = document["plan"]
     return Plan(
         event_id=document["_id"],
         citizen_key=document["citizen_key"],
@@ -303,5 +296,4 @@ def _to_plan(document: Document) -> Plan:
         ),
         entries=tuple(_to_entry(entry) for entry in effects["entries"]),
         reply=ReplyRequested.model_validate(effects["reply"]) if effects["reply"] else None,
-        is_settled=document["state"] == "settled",
     )

@@ -1,7 +1,7 @@
 """Plans: a decision in the form in which it is stored, so that applying it can be repeated after any crash.
 
-A plan is written under the message's event_id before anything else happens. Whoever finds an unsettled plan carries
-it out again: every step says which version of the case it leads to, and a case that is already there is left alone.
+A plan is written under the message's event_id before anything else happens. Whoever finds a plan carries it out
+again: every step says which version of the case it leads to, and a case that is already there is left alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,6 @@ class Plan:
     steps: tuple[CaseStep, ...] = ()
     entries: tuple[CaseEntry, ...] = ()
     reply: ReplyRequested | None = None
-    is_settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

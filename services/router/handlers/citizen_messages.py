@@ -1,8 +1,9 @@
 """A citizen's messages become cases and answers.
 
 Order of the effects, each repeatable: the plans are stored first (the inbox: `_id` is the event_id), then the cases
-and their history, then the replies are published, last the plans are settled. After a crash at any point the batch is
-delivered again; what has a plan is carried out from the plan, never decided twice. See docs/architecture/router.md.
+and their history, then the replies are published, last Kafka's offset is committed. After a crash at any point the
+batch is delivered again; what has a plan is carried out from the plan, never decided twice. See
+docs/architecture/router.md.
 """
 
 import traceback
@@ -70,10 +71,6 @@ class CaseStore(Protocol):
         """
         ...
 
-    async def settle(self, event_ids: Sequence[str]) -> None:
-        """Mark plans as carried out to the end."""
-        ...
-
 
 @dataclass(frozen=True)
 class MessageDeps:
@@ -98,18 +95,14 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
     """
     messages = list({one.event.event_id: one.event for one in received}.values())
     known = await deps.store.plans_of([message.event_id for message in messages])
-    todo = [m for m in messages if not (m.event_id in known and known[m.event_id].is_settled)]
-    if not todo:
-        log.info("messages.known", messages=len(messages))
-        return
-    citizens, stored = await _citizens_of(todo, known, deps)
+    citizens, stored = await _citizens_of(messages, known, deps)
     views = _Views(deps.directory, deps.desk)
-    unread = [message for message in todo if message.event_id not in known]
+    unread = [message for message in messages if message.event_id not in known]
     readings = {m.event_id: _understand(m, citizens[m.citizen_key], views, deps) for m in unread}
-    await _load_for(readings, todo, citizens, stored, deps)
+    await _load_for(readings, messages, citizens, stored, deps)
 
     decisions: list[Decision] = []
-    for message in todo:
+    for message in messages:
         citizen = citizens[message.citizen_key]
         if message.event_id in known:
             carry_over(known[message.event_id], citizen)
@@ -122,13 +115,12 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
     crash_point("router.after_record")
 
     by_id = known | {p.plan.event_id: p.plan for p in planned}
-    plans = [by_id[message.event_id] for message in todo]
+    plans = [by_id[message.event_id] for message in messages]
     await deps.store.carry_out(plans, stored)
     crash_point("router.after_carry_out")
     await deps.publish_replies([plan.reply for plan in plans if plan.reply is not None])
     crash_point("router.after_publish")
-    await deps.store.settle([plan.event_id for plan in plans])
-    _log(messages, planned, plans)
+    _log(planned, plans)
 
 
 class _Views:
@@ -245,7 +237,7 @@ async def _plan(
     return [to_plan(decision, deps.desk, codes, now) for decision in decisions]
 
 
-def _log(messages: Sequence[CitizenMessageReceived], planned: Sequence[PlannedMessage], plans: Sequence[Plan]) -> None:
+def _log(planned: Sequence[PlannedMessage], plans: Sequence[Plan]) -> None:
     for one in planned:
         decision, plan = one.decision, one.plan
         log.info(
@@ -264,8 +256,8 @@ def _log(messages: Sequence[CitizenMessageReceived], planned: Sequence[PlannedMe
             reasons=list(decision.reasons),
         )
     log.info(
-        "messages.settled",
-        messages=len(messages),
+        "messages.handled",
+        messages=len(plans),
         decided=len(planned),
         carried_over=len(plans) - len(planned),
         replies=sum(plan.reply is not None for plan in plans),

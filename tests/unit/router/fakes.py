@@ -47,7 +47,6 @@ class FakeCaseStore:
     """
 
     messages: dict[str, PlannedMessage] = field(default_factory=dict)
-    settled: set[str] = field(default_factory=set)
     cases: dict[str, Case] = field(default_factory=dict)
     entries: dict[str, CaseEntry] = field(default_factory=dict)
     numbers: dict[date, int] = field(default_factory=dict)
@@ -64,8 +63,7 @@ class FakeCaseStore:
 
     async def plans_of(self, event_ids: Sequence[str]) -> dict[str, Plan]:
         self.round_trips += 1
-        found = {i: self.messages[i].plan for i in event_ids if i in self.messages}
-        return {i: replace(plan, is_settled=i in self.settled) for i, plan in found.items()}
+        return {i: self.messages[i].plan for i in event_ids if i in self.messages}
 
     async def open_cases(self, citizen_keys: Sequence[str]) -> list[Case]:
         self.round_trips += 1
@@ -134,11 +132,6 @@ class FakeCaseStore:
     def _check_one_open_case_a_matter(self) -> None:
         held = [(case.citizen_key, case.matter) for case in self.cases.values() if case.is_open]
         assert len(held) == len(set(held)), "two open cases of one matter"
-
-    async def settle(self, event_ids: Sequence[str]) -> None:
-        self.round_trips += 1
-        self.effect()
-        self.settled.update(event_ids)
 
     async def apply_officer_effects(self, effects: Sequence[OfficerEffect]) -> None:
         self.round_trips += 1

@@ -65,7 +65,6 @@ def end_state(office: Office) -> dict[str, Any]:
         "entries": {i: renamed(asdict(entry)) for i, entry in office.store.entries.items()},
         "replies": replies,
         "messages": {i: one.decision.reasons for i, one in office.store.messages.items()},
-        "settled": office.store.settled,
     }
 
 

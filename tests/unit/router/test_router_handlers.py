@@ -316,7 +316,7 @@ async def test_a_redelivered_message_asks_for_the_same_reply_and_changes_nothing
     await office.receive(message)
 
     assert office.only_case == before
-    assert len(office.replies) == 1
+    assert len({reply.event_id for reply in office.replies}) == 1
 
 
 async def test_a_message_twice_in_one_batch_is_one_message() -> None:
@@ -342,7 +342,7 @@ async def test_the_round_trips_of_a_batch_do_not_grow_with_its_messages() -> Non
     await small.receive(*(a_message(text=QUESTION, user_id=str(n)) for n in range(2)))
     await large.receive(*(a_message(text=QUESTION, user_id=str(n)) for n in range(200)))
 
-    assert large.store.round_trips == small.store.round_trips == 6
+    assert large.store.round_trips == small.store.round_trips == 5
 
 
 class Broken:
