@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaRouter
 from prometheus_client import Gauge
+from starlette.applications import Starlette
 
 from services.notifier.adapters.clock import ServerClock
 from services.notifier.adapters.contact_store import ContactStore
@@ -121,7 +121,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
     return Rooms(store, clock, ledger, rates, zalo, tokens, sender, deps)
 
 
-def build_app(settings: NotifierSettings) -> AsgiFastStream:
+def build_app(settings: NotifierSettings) -> Starlette:
     """Build the service; nothing connects before its lifespan begins.
 
     Raises:

@@ -10,13 +10,14 @@ import pytest
 
 from services.notifier.adapters.contact_store import ContactStore
 from services.notifier.adapters.rate_bucket import RateBuckets
+from services.notifier.adapters.reply_ledger import LedgerRow, ReplyLedger, due_filter
 from services.notifier.adapters.report_store import ReportStore
 from services.notifier.domain.contacts import facts_of_change, facts_of_message, merged
-from services.notifier.domain.reply import Contact
+from services.notifier.domain.reply import ORDINARY, Contact
 from shared.events import CitizenChanged
-from shared.ids import text_digest
+from shared.ids import deterministic_id, text_digest
 from shared.mongo import Document, Store
-from tests.factories import NOW, a_change, a_message, a_report
+from tests.factories import NOW, a_change, a_message, a_reply, a_report
 from tests.unit.notifier.samples import CITIZEN
 from tests.unit.notifier.stores import fresh_store
 
@@ -186,3 +187,16 @@ async def test_unused_tokens_are_used_first(store: Store) -> None:
     buckets.give_back("page:1", 4)
 
     assert (await buckets.take("page:1", 4)).tokens == 4
+
+
+async def test_the_search_for_due_replies_uses_its_index(store: Store) -> None:
+    rows = [
+        LedgerRow(a_reply(event_id=deterministic_id(str(n)), user_id=f"2{n:018}"), "1000000000000000001", n, None)
+        for n in range(300)
+    ]
+    await ReplyLedger(store, lease=timedelta(minutes=1)).add(rows, now=NOW)
+
+    plan = await store["reply_ledger"].find(due_filter(ORDINARY, NOW)).sort([("due_at", 1)]).limit(64).explain()
+
+    assert "state_1_priority_1_due_at_1" in str(plan["queryPlanner"]["winningPlan"])
+    assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"])

@@ -170,9 +170,7 @@ class ReplyLedger:
     async def due(self, priority: int, *, now: datetime, limit: int) -> list[Candidate]:
         """Replies whose time has come, the longest due first."""
         with store_errors():
-            cursor = self._rows.find(
-                {"state": "queued", "priority": priority, "due_at": {"$gt": EPOCH, "$lte": now}}, _CANDIDATE_FIELDS
-            )
+            cursor = self._rows.find(due_filter(priority, now), _CANDIDATE_FIELDS)
             documents = await cursor.sort([("due_at", 1)]).limit(limit).to_list(limit)
         return [_candidate(document) for document in documents]
 
@@ -430,9 +428,7 @@ class ReplyLedger:
         moments = []
         for priority in PRIORITIES:
             with store_errors():
-                cursor = self._rows.find(
-                    {"state": "queued", "priority": priority, "due_at": {"$gt": EPOCH, "$lte": now}}, {"due_at": 1}
-                )
+                cursor = self._rows.find(due_filter(priority, now), {"due_at": 1})
                 moments += [row["due_at"] for row in await cursor.sort([("due_at", 1)]).limit(1).to_list(1)]
         return min(moments, default=None)
 
@@ -440,6 +436,11 @@ class ReplyLedger:
         """The whole entry of a reply."""
         with store_errors():
             return await self._rows.find_one({"_id": reply_id})
+
+
+def due_filter(priority: int, now: datetime) -> Document:
+    """The search for due replies; bounded on both sides, so that its cost follows what is due."""
+    return {"state": "queued", "priority": priority, "due_at": {"$gt": EPOCH, "$lte": now}}
 
 
 def _candidate(document: Document) -> Candidate:
