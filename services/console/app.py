@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from faststream.asgi import AsgiFastStream
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -43,7 +43,7 @@ OWN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/asyncapi.j
 class Console:
     """The console: an ASGI application made of the pages and of what every service has."""
 
-    service: AsgiFastStream
+    service: Starlette
     web: FastAPI
     deps: ConsoleDeps
     protected: Protect

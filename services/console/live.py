@@ -20,7 +20,7 @@ from shared.telemetry import get_logger
 log = get_logger()
 
 HEARTBEAT_SECONDS = 5.0
-"""Also how long a revoked session may still receive signals."""
+"""By it a page notices a connection that died silently; also how long a revoked session may receive signals."""
 
 WAKE_SECONDS = 0.5
 MAX_WATCHERS = 500
@@ -115,7 +115,7 @@ class LiveHub:
                     if not await is_valid():
                         yield b"event: signed-out\ndata: \n\n"
                         return
-                    yield b": still here\n\n"
+                    yield b"event: beat\ndata: \n\n"
                 else:
                     watcher.wake.clear()
                     topics, watcher.changed = list(watcher.changed), {}

@@ -14,11 +14,12 @@ from services.console.handlers import keep_publishing, publish_due
 from services.console.settings import ConsoleSettings
 from shared.collections import create_indexes
 from shared.events import Event
+from shared.ids import deterministic_id
 from shared.mongo import Store, open_store
 from shared.topics import Topic
 from tests.unit.console.house import House, Remembered, open_house, scratch_name, settings_for, until
 from tests.unit.console.visitor import a_program, a_visitor
-from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, put
+from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_reply, an_entry, put
 
 OFFICER = Officer(PAGE, "Trực ban", PAGE, "officer")
 
@@ -39,7 +40,11 @@ async def store(mongo_uri: str, request: pytest.FixtureRequest) -> AsyncIterator
 async def put_action(store: Store, number: int = 0, *, key: str = "a", wait_seconds: float = 0.0) -> str:
     case = await CaseRepository(store, Scope(None)).case(a_code(number))
     kept = await ActionStore(store).put(
-        f"{number}{key}".ljust(32, "0"), Decision("reply", f"trả lời {key}"), case, OFFICER, wait_seconds=wait_seconds
+        deterministic_id(str(number), key),
+        Decision("reply", f"trả lời {key}"),
+        case,
+        OFFICER,
+        wait_seconds=wait_seconds,
     )
     return str(kept["_id"])
 
@@ -252,9 +257,7 @@ async def test_a_published_reply_stays_in_the_conversation_until_the_ledger_has_
         assert await said() == [("đang đến", "waiting")]
         case = await house.store["cases"].find_one({"code": a_code(40)})
         assert case is not None
-        entry = {"_id": "e", "case_code": a_code(40), "kind": "officer_reply", "at": datetime.now(UTC), "officer": PAGE,
-                 "event_id": event.event_id, "reply_id": "r", "reasons": [], "changes": [], "text": "đang đến"}  # fmt: skip
-        reply = {"_id": "r", "case_code": a_code(40), "origin": "officer", "state": "sent", "message_key": "k",
-                 "content": {"text": "đang đến"}, "requested_at": datetime.now(UTC)}  # fmt: skip
+        entry = an_entry(case, "officer_reply", officer=PAGE, event_id=event.event_id, reply_id=event.event_id)
+        reply = a_reply(case, "đang đến", origin="officer") | {"_id": event.event_id}
         await put(house.store, case_entries=[entry], reply_ledger=[reply])
         assert await said() == [("đang đến", "sent")]

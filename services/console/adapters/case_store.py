@@ -154,8 +154,8 @@ class CaseRepository:
         for reply in replies:
             officer = wrote[reply["_id"]]["officer"] if reply["_id"] in wrote else None
             lines.append(_reply_line(reply, names.get(officer, officer) if officer else None))
-        in_ledger = {wrote[reply["_id"]]["event_id"] for reply in replies if reply["_id"] in wrote}
-        lines += _pending_lines(pending, in_ledger)
+        # The router gives a reply the id of the decision it carries out.
+        lines += _pending_lines(pending, {reply["_id"] for reply in replies})
         return sorted(lines, key=lambda line: line.at)
 
     async def history(self, case: Case) -> list[Entry]:
@@ -288,7 +288,7 @@ _SUMMARY_FIELDS = dict.fromkeys(
     ),
     1,
 )
-_AUTHOR_FIELDS = {"officer": 1, "event_id": 1, "reply_id": 1}
+_AUTHOR_FIELDS = {"officer": 1, "reply_id": 1}
 _LEDGER_FIELDS = {"case_code": 1, "state": 1, "received_at": 1, "seen_at": 1, "requested_at": 1}
 
 

@@ -45,8 +45,10 @@
 
   // -- the live stream ---------------------------------------------------------------------------------------------
 
+  const SILENT_SECONDS = 16; // three heartbeats missed: the connection died without saying so
   let stream = null;
   let waitSeconds = 2;
+  let heardAt = Date.now();
 
   function show(state) {
     const live = byId("live");
@@ -61,11 +63,14 @@
 
   function connect() {
     stream = new EventSource(body.dataset.live);
-    stream.addEventListener("hello", () => { waitSeconds = 2; show("on"); });
-    for (const topic of ["queue", "case", "pending"]) stream.addEventListener(topic, () => signal(topic));
-    stream.addEventListener("trouble", () => show("trouble"));
-    stream.addEventListener("recovered", () => { show("on"); signal("queue"); signal("case"); signal("pending"); });
-    stream.addEventListener("signed-out", () => { stream.close(); location.assign("/sign-in?over=1"); });
+    const on = (name, act) => stream.addEventListener(name, () => { heardAt = Date.now(); act(); });
+    heardAt = Date.now();
+    on("hello", () => { waitSeconds = 2; show("on"); });
+    on("beat", () => {});
+    for (const topic of ["queue", "case", "pending"]) on(topic, () => signal(topic));
+    on("trouble", () => show("trouble"));
+    on("recovered", () => { show("on"); signal("queue"); signal("case"); signal("pending"); });
+    on("signed-out", () => { stream.close(); location.assign("/sign-in?over=1"); });
     stream.onerror = () => {
       show("off");
       if (stream.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
@@ -74,7 +79,15 @@
     };
   }
 
-  if (body.dataset.live) connect();
+  if (body.dataset.live) {
+    connect();
+    setInterval(() => {
+      if (Date.now() - heardAt < SILENT_SECONDS * 1000) return;
+      show("off");
+      stream.close();
+      connect();
+    }, 2000);
+  }
   addEventListener("pagehide", () => stream && stream.close());
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
