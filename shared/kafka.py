@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faststream import AckPolicy
+from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker, KafkaMessage, KafkaRouter
 from pydantic import ValidationError
 
@@ -135,7 +136,7 @@ class EventPublisher:
                 await self._broker.publish(value, topic, key=key, headers=headers)
         except MessageSizeTooLargeError as error:
             raise EventTooLarge(f"{len(value)} bytes") from error
-        except (TimeoutError, KafkaError, OSError) as error:
+        except (TimeoutError, KafkaError, OSError, IncorrectState) as error:  # not connected yet, or being stopped
             raise BrokerUnavailable(type(error).__name__) from error
 
     async def publish_all(self, topic: Topic, events: Iterable[Event]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import threading
@@ -12,11 +11,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 import uvicorn
 from aiokafka.errors import KafkaError
-from faststream.asgi import AsgiFastStream, AsgiResponse, get
 from faststream.kafka import KafkaBroker
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from shared.asyncapi import asyncapi_document
 from shared.collections import verify_indexes
@@ -77,6 +81,15 @@ class Health:
         answer = dict(zip(checks, results, strict=True))
         return all(result == "ok" for result in answer.values()), answer
 
+    async def known_facts(self) -> dict[str, Any]:
+        """The service's own facts; one that cannot be told now is left out."""
+        facts = {}
+        for name, fact in self.facts.items():
+            with contextlib.suppress(HubError, OSError, TimeoutError):
+                async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+                    facts[name] = await fact()
+        return facts
+
     def alive(self) -> tuple[bool, dict[str, Any]]:
         """Judge from inside: the loop turns and no batch hangs."""
         stuck = {name: round(p.stuck_seconds(), 1) for name, p in self._progress.items() if p.busy_since is not None}
@@ -95,39 +108,34 @@ async def _outcome(check: Check) -> str:
     return "ok"
 
 
-def _json(status: int, content: Any) -> AsgiResponse:
-    return AsgiResponse(
-        json.dumps(content, ensure_ascii=False, default=str).encode(), status, {"content-type": "application/json"}
-    )
+def _json(status: int, content: Any) -> Response:
+    body = json.dumps(content, ensure_ascii=False, default=str).encode()
+    return Response(body, status, media_type="application/json")
 
 
-def _health_routes(health: Health) -> list[tuple[str, Any]]:
-    @get
-    async def live(_: Any) -> AsgiResponse:
+def _health_routes(health: Health) -> list[Route]:
+    async def live(_: Request) -> Response:
         is_alive, facts = health.alive()
         return _json(200 if is_alive else 503, {"service": health.service, "alive": is_alive, **facts})
 
-    @get
-    async def ready(_: Any) -> AsgiResponse:
+    async def ready(_: Request) -> Response:
         is_ready, checks = await health.ready()
-        facts = {name: await fact() for name, fact in health.facts.items()} if is_ready else {}
+        facts = await health.known_facts()
         return _json(
             200 if is_ready else 503, {"service": health.service, "ready": is_ready, "checks": checks, **facts}
         )
 
-    @get
-    async def metrics(_: Any) -> AsgiResponse:
-        return AsgiResponse(generate_latest(), 200, {"content-type": CONTENT_TYPE_LATEST})
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), 200, {"content-type": CONTENT_TYPE_LATEST})
 
-    @get
-    async def asyncapi(_: Any) -> AsgiResponse:
+    async def asyncapi(_: Request) -> Response:
         return _json(200, asyncapi_document(health.service))
 
     return [
-        ("/health/live", live),
-        ("/health/ready", ready),
-        ("/metrics", metrics),
-        ("/asyncapi.json", asyncapi),
+        Route("/health/live", live),
+        Route("/health/ready", ready),
+        Route("/metrics", metrics),
+        Route("/asyncapi.json", asyncapi),
     ]
 
 
@@ -142,8 +150,11 @@ def build_service(
     workers: Sequence[Callable[[], Awaitable[None]]] = (),
     resources: Sequence[AbstractAsyncContextManager[Any]] = (),
     health: Health | None = None,
-) -> AsgiFastStream:
+) -> Starlette:
     """Connect the parts every service has around the parts it brings.
+
+    HTTP opens first, so that a webhook can be kept by whichever of Kafka and MongoDB is there; consumers and workers
+    begin when both are.
 
     Args:
         service: its name.
@@ -152,42 +163,62 @@ def build_service(
         store: the database; closed last.
         progress: of each subscriber, by topic and group.
         routes: the service's own HTTP edge.
-        workers: background loops; started after the broker connects, cancelled before it stops. One that ends
-            with an exception stops the process, so that the supervisor starts it afresh.
+        workers: background loops; started with the consumers and cancelled after them. One that ends with an
+            exception stops the process, so that the supervisor starts it afresh.
         resources: clients to open and to close in reverse.
         health: if the service adds checks of its own.
     """
     health = health or Health(service, broker=broker, store=store, progress=progress)
-    tracing = tracing_of(service).keeper
+    keeper = tracing_of(service).keeper
+
+    async def work() -> None:
+        """Begin when Kafka and MongoDB are there, then go on until cancelled."""
+        await asyncio.gather(_until_initialised(store, service), _until_connected(broker))
+        await broker.start()
+        log.info("service.started", environment=settings.hub_environment)
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(_named(worker))
 
     @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         configure_logging(service, level=settings.log_level, log_format=settings.log_format)
-        await _until_initialised(store, service)
-        await _until_connected(broker)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(store.close)
+            stack.push_async_callback(keeper.flush, store)
             for resource in resources:
                 await stack.enter_async_context(resource)
-            stack.push_async_callback(tracing.flush, store)
-            background: list[Callable[[], Awaitable[None]]] = [
-                health.measure,
-                partial(measure_lag, broker, service),
-                partial(tracing.keep, store),
-                *workers,
-            ]
-            tasks = [asyncio.create_task(_guard(work, service)) for work in background]
+            background = (work, health.measure, partial(measure_lag, broker, service), partial(keeper.keep, store))
+            tasks = [asyncio.create_task(_guard(loop, service)) for loop in background]
             stack.push_async_callback(_cancel, tasks)
-            log.info("service.started", environment=settings.hub_environment)
-            yield  # FastStream has stopped the consumers when this returns
+            stack.push_async_callback(broker.stop)  # consumers finish their batch while everything still stands
+            yield
             log.info("service.stopping")
 
-    return AsgiFastStream(
-        broker,
-        asgi_routes=[*_health_routes(health), *routes],
-        lifespan=lifespan,
-        logger=logging.getLogger("faststream"),
+    own = [Route(path, endpoint=endpoint) for path, endpoint in routes]
+    return Starlette(
+        routes=[*_health_routes(health), *own], lifespan=lifespan, middleware=[Middleware(_Named, service=service)]
     )
+
+
+class _Named:
+    """Binds the service's name to the log lines of each request; a request does not inherit the lifespan's context."""
+
+    def __init__(self, app: AsgiApp, *, service: str) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        structlog.contextvars.bind_contextvars(service=self._service)
+        await self._app(scope, receive, send)
+
+
+async def _named(worker: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await worker()
+    except Exception:
+        log.exception("worker.died", worker=getattr(worker, "__qualname__", str(worker)))
+        raise
 
 
 async def _guard(work: Callable[[], Awaitable[None]], service: str) -> None:
@@ -195,9 +226,11 @@ async def _guard(work: Callable[[], Awaitable[None]], service: str) -> None:
         await work()
     except asyncio.CancelledError:
         raise
-    except BaseException:
-        log.exception("worker.died", worker=getattr(work, "__qualname__", str(work)))
-        stop_process(f"a worker of {service} died")
+    except HubError as error:
+        stop_process(f"{error.code}: {error}")
+    except Exception:
+        log.exception("service.failed")
+        stop_process(f"background work of {service} failed")
 
 
 def stop_process(why: str) -> None:

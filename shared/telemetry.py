@@ -83,6 +83,11 @@ def configure_logging(service: str, *, level: str, log_format: str) -> None:
     )
     handler.addFilter(RepeatFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for name in ("faststream", "faststream.access.kafka"):  # FastStream brings a handler with a format of its own
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.setLevel(logging.WARNING)
+        library.propagate = True
     structlog.contextvars.bind_contextvars(service=service)
 
 

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaRouter
+from starlette.applications import Starlette
 
 from services.intake.adapters.attachment_fetcher import AttachmentFetcher
 from services.intake.adapters.attachment_store import AttachmentStore
@@ -61,9 +61,7 @@ def build_endpoint(settings: IntakeSettings, zalo: ZaloConfig, keeper: Keeper) -
     )
 
 
-def build_app(
-    settings: IntakeSettings, *, publisher: Publisher | None = None, spool: Spool | None = None
-) -> AsgiFastStream:
+def build_app(settings: IntakeSettings, *, publisher: Publisher | None = None, spool: Spool | None = None) -> Starlette:
     """Build the service; nothing connects before its lifespan begins.
 
     Args:
