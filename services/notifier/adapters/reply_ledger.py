@@ -8,7 +8,7 @@ dead sender overwrites nothing. A claim that was not recorded in time is `uncert
 for a proof. `message_key` is Zalo's message id, and a name of our own until that is known: unique and always there,
 so that no two replies can own one message and every server looks it up by its index.
 
-Source: ADR on the send ledger.
+Source: docs/architecture/notifier.md.
 """
 
 from collections import defaultdict
@@ -37,6 +37,8 @@ from shared.mongo import Document, DuplicateKeyError, Store, UpdateOne, bulk_upd
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 COUNT_LIMIT = 10_000
+KEPT_ATTEMPTS = 50
+"""A reply that waits for a page to be linked again is tried for days; its last attempts tell enough."""
 COUNTED_STATES = ("queued", "sending", "uncertain")
 _CANDIDATE_FIELDS = {"citizen_key": 1, "oa_id": 1, "app_id": 1, "priority": 1}
 _GATE_FIELDS = {"citizen_key": 1, "order": 1, "state": 1, "due_at": 1, "priority": 1, "uncertain_at": 1}
@@ -472,4 +474,4 @@ def _recording(result: Result, *, is_id_taken: bool = False) -> UpdateOne:
         case Park(reason, why):
             attempt |= {"outcome": "unknown", "reason": reason, "why": why}
             fields = {"state": "uncertain", "uncertain_at": ended_at, "reason": reason, "checks": 0, "due_at": ended_at}
-    return UpdateOne(fence, {"$set": fields, "$push": {"attempts": attempt}})
+    return UpdateOne(fence, {"$set": fields, "$push": {"attempts": {"$each": [attempt], "$slice": -KEPT_ATTEMPTS}}})

@@ -61,7 +61,7 @@ def next_step(
         now: when the attempt ended, by the database's clock.
         not_before: end of a shared block of the page or the app.
 
-    Source: ADR on the send ledger; `data/delivery/retries.yaml`.
+    Source: docs/architecture/notifier.md; `data/delivery/retries.yaml`.
     """
     match outcome:
         case Accepted(message_id, quota_type):

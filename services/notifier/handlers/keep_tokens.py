@@ -9,7 +9,7 @@ What makes it delicate: the refresh token works once, and a new pair kills the o
   survive, or its end, proves that the page cannot send anyway: then a further refresh risks nothing, since a pair that
   was issued is in nobody's hands. It is tried every minute until Zalo says yes or says that the token is used up.
 
-Source: ADR on the token keeper.
+Source: docs/architecture/notifier.md.
 """
 
 import asyncio

@@ -160,22 +160,31 @@ class ReplySender:
     async def run(self) -> None:
         """Send until cancelled; then finish what is in flight."""
         recorder = asyncio.create_task(self._record_all())
+        working: asyncio.Task[int] | None = None
         try:
             while True:
                 await self._wait()
+                if recorder.done():
+                    recorder.result()  # a fault of ours: without it no outcome is ever written down
                 try:
-                    await self.round()
+                    working = asyncio.create_task(self.round())
+                    await asyncio.shield(working)
                 except StoreUnavailable as error:
                     self._store_failed_at = time.monotonic()
                     log.warning("sending.waiting", error=str(error))
                     await asyncio.sleep(STORE_PAUSE_SECONDS)
         finally:
+            # A round that is cut off could leave claims that nobody sends, and that nobody may send again.
+            if working is not None:
+                await asyncio.wait([working], timeout=self._limits.stop_seconds)
             await self._finish(recorder)
 
     async def _wait(self) -> None:
         now = time.monotonic()
         wait_seconds = max(self._next_poll - now, 0.0)
-        if self._has_candidates() and self.in_flight < self._limits.slots:
+        if self.in_flight >= self._limits.slots:
+            wait_seconds = self._limits.poll_seconds  # a recorded outcome wakes us
+        elif self._has_candidates():
             wait_seconds = max(self._pause_until - now, 0.0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_seconds):
@@ -389,7 +398,11 @@ class ReplySender:
             started_ns=started_ns,
             attributes={"reply": reply.id, "page": reply.page, "attempt": reply.attempt},
         ):
-            step = await self._attempt(reply, contact, claimed_at)
+            try:
+                step = await self._attempt(reply, contact, claimed_at)
+            except Exception as error:  # a fault of ours must not keep the slot, nor send the reply again
+                log.exception("reply.fault", reply=reply.id, error=type(error).__name__)
+                step = Park("send.fault", type(error).__name__)
         ended_at = self._outside.clock.now()
         await self._results.put(Result(reply, step, ended_at))
 

@@ -51,7 +51,7 @@ FATES: tuple[Fate, ...] = (
 )
 
 
-class ProcessDied(Exception):
+class ProcessDied(BaseException):
     """The replica is gone in the middle of a call."""
 
 

@@ -499,6 +499,43 @@ async def test_a_stopping_sender_finishes_and_records_what_is_in_flight() -> Non
     assert world.ledger.rows[reply].state == "sent"
 
 
+async def test_a_sender_that_is_stopped_in_the_middle_of_a_claim_sends_what_it_claimed() -> None:
+    world = World()
+    (reply,) = await ask(world, "a")
+    claiming, go_on = asyncio.Event(), asyncio.Event()
+    claim = world.ledger.claim
+
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
+        replies = await claim(*args, **kwargs)
+        claiming.set()
+        await go_on.wait()
+        return replies
+
+    world.ledger.claim = slowly  # type: ignore[method-assign]
+    running = asyncio.create_task(world.sender.run())
+    await claiming.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert world.ledger.rows[reply].state == "sent"
+
+
+async def test_a_fault_of_ours_leaves_the_reply_to_a_person_and_frees_its_slot() -> None:
+    world = World()
+    (reply,) = await ask(world, "a")
+
+    def fault(_: object) -> Any:
+        raise KeyError("fault")
+
+    world.zalo.on_call = fault
+    await world.one_round()
+
+    row = world.ledger.rows[reply]
+    assert (row.state, row.reason, world.sender.in_flight) == ("uncertain", "send.fault", 0)
+
+
 async def test_a_queued_reply_leaves_without_waiting_for_the_next_search() -> None:
     world = World(limits=replace(LIMITS, poll_seconds=60.0))
     running = asyncio.create_task(world.sender.run())
