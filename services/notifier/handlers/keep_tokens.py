@@ -342,7 +342,7 @@ class TokenKeeper:
         if token.state in BROKEN:
             alarm = token.reason or f"token.{token.state}"
         elif refresh_left < self._alarm_before:
-            alarm = "token.refresh_token_ends_soon"
+            alarm = "token.refresh_ends_soon"
         return {
             "page": token.page,
             "state": token.state,

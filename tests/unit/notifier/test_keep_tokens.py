@@ -320,7 +320,7 @@ async def test_an_alarm_tells_before_a_refresh_token_ends() -> None:
 
     office.clock.advance(2)
 
-    assert (await office.fact())["alarm"] == "token.refresh_token_ends_soon"
+    assert (await office.fact())["alarm"] == "token.refresh_ends_soon"
 
 
 async def test_facts_show_no_token() -> None:
