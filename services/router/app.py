@@ -46,6 +46,7 @@ def build_app(
         ConfigurationError: a data file is missing or wrong.
     """
     directory = load_directory(settings.data_dir)
+    levels = load_service_levels(settings.data_dir)
     answers = load_answers(settings.data_dir, allows_unapproved=settings.hub_environment == "demo")
     store = open_store(settings)
     cases = MongoCaseStore(store)
@@ -63,11 +64,11 @@ def build_app(
             understanding=understanding or load_understanding(settings.data_dir),
             responsible_unit=responsible_unit or load_unit_resolver(settings.data_dir, directory),
             directory=directory,
-            desk=Desk(load_service_levels(settings.data_dir), answers),
+            desk=Desk(levels, answers),
             publish_replies=publish_replies,
             now=_now,
         ),
-        officers=OfficerDeps(store=cases, publish_replies=publish_replies, now=_now),
+        officers=OfficerDeps(store=cases, levels=levels, publish_replies=publish_replies, now=_now),
         dead_letters=DeadLetters(store, SERVICE),
         max_records=settings.router_batch_records,
     )

@@ -14,3 +14,9 @@ class CaseUnknown(HubError):
     """An officer's action names a case that does not exist."""
 
     code = "case.unknown"
+
+
+class MatterIsOpen(HubError):
+    """A closed case cannot be reopened: the citizen has an open case of the same matter. Work there."""
+
+    code = "case.matter_is_open"

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from faststream.kafka import KafkaRouter
 
 from services.router.handlers.citizen_messages import MessageDeps, assign_messages
-from services.router.handlers.officer_actions import OfficerDeps, take_officer_replies
+from services.router.handlers.officer_actions import OfficerDeps, take_officer_actions
 from shared import topics
 from shared.dead_letter import DeadLetters
-from shared.events import CitizenMessageReceived, OfficerReplyWritten
+from shared.events import CitizenMessageReceived, OfficerActed
 from shared.kafka import Progress, Received, on_batch
 
 SERVICE = "router"
@@ -31,8 +31,8 @@ def subscribe(
     async def on_citizen_messages(received: Sequence[Received[CitizenMessageReceived]]) -> None:
         await assign_messages(received, messages)
 
-    async def on_officer_actions(received: Sequence[Received[OfficerReplyWritten]]) -> None:
-        await take_officer_replies(received, officers)
+    async def on_officer_actions(received: Sequence[Received[OfficerActed]]) -> None:
+        await take_officer_actions(received, officers)
 
     return {
         "router": on_batch(

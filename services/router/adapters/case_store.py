@@ -18,7 +18,7 @@ from services.router.domain.plans import (
     broken_inserts,
     case_writes,
 )
-from services.router.errors import CaseMoved
+from services.router.errors import CaseMoved, MatterIsOpen
 from shared.events import ReplyRequested
 from shared.mongo import Document, Store, UpdateOne, insert_in_order, insert_new, patiently
 
@@ -144,13 +144,15 @@ class MongoCaseStore:
                     {"$set": dict(effect.values), "$addToSet": {"officer_event_ids": effect.event_id}},
                 )
             )
-            updates.append(
-                UpdateOne(
-                    {"_id": effect.case_id, "first_response_at": None},
-                    {"$set": {"first_response_at": effect.responded_at}},
+            if effect.responded_at is not None:
+                updates.append(
+                    UpdateOne(
+                        {"_id": effect.case_id, "first_response_at": None},
+                        {"$set": {"first_response_at": effect.responded_at}},
+                    )
                 )
-            )
-        await patiently(lambda: self._cases.bulk_write(updates, ordered=True))
+        if await patiently(lambda: bulk_update(self._cases, updates, ordered=True)):
+            raise MatterIsOpen("the citizen has an open case of the same matter")
 
 
 def _one_of(keys: Sequence[str]) -> str | Mapping[str, Any]:

@@ -17,7 +17,7 @@ from services.router.domain.understanding import INCIDENTS, Reading
 from shared.directory import DirectoryView, Unit
 from shared.events import CitizenMessageReceived, Coordinates
 
-BASIS_STRENGTH = {"staff": 5, "team": 4, "place": 3, "location": 2, "page": 1, "district": 0}
+BASIS_STRENGTH = {"officer": 6, "staff": 5, "team": 4, "place": 3, "location": 2, "page": 1, "district": 0}
 """A later message moves a case only with a stronger or an equally explicit basis."""
 
 

@@ -113,7 +113,7 @@ class PlaceFinder:
         self._weak = frozenset(gazetteer.weak_initials)
         self._several = gazetteer.coded_streets_in_several_wards
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
-        self._names: PhraseIndex[_Name] = PhraseIndex(_names(gazetteer))
+        self._names: PhraseIndex[_Name] = PhraseIndex(_names(gazetteer), accepts_bare=True)
         self._roles: PhraseIndex[Role] = PhraseIndex(
             (phrase, role) for role, phrases in gazetteer.roles.items() for phrase in phrases
         )

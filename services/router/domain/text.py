@@ -63,15 +63,18 @@ class Words:
         plain: without any diacritics.
         marked: with them, the tone at the end of the word.
         is_capital: whether the word was written in capitals.
-        is_accented: whether the writer uses diacritics.
-        ends_clause: whether a sentence mark or line end follows the word.
+        is_accented: whether the sentence of the word is written with diacritics; a forwarded text may be, and the
+            words typed before it not.
+        ends_clause: whether a mark or line end follows the word.
+        sentence: number of the sentence the word stands in.
     """
 
     plain: tuple[str, ...]
     marked: tuple[str, ...]
     is_capital: tuple[bool, ...]
-    is_accented: bool
+    is_accented: tuple[bool, ...]
     ends_clause: tuple[bool, ...] = ()
+    sentence: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.plain)
@@ -89,6 +92,7 @@ def _clean(text: str) -> str:
 
 
 _CLAUSE_END = re.compile(r"\s*[.,;:!?\n…()\-]")
+_SENTENCE_END = re.compile(r"\s*[.!?\n…]")
 
 
 def fold(text: str, abbreviations: Mapping[str, str] | None = None) -> Words:
@@ -105,8 +109,10 @@ def fold(text: str, abbreviations: Mapping[str, str] | None = None) -> Words:
     marked: list[str] = []
     capital: list[bool] = []
     ends: list[bool] = []
-    with_marks = 0
-    written = 0
+    sentences: list[int] = []
+    sentence = 0
+    with_marks: dict[int, int] = {}
+    written: dict[int, int] = {}
     for match in _WORD.finditer(lower):
         word = match.group()
         is_capital = same_length and original[match.start() : match.end()].isupper()
@@ -118,13 +124,22 @@ def fold(text: str, abbreviations: Mapping[str, str] | None = None) -> Words:
             marked.append(marked_form)
             capital.append(is_capital)
             ends.append(False)
+            sentences.append(sentence)
         ends[-1] = ends_clause
-        with_marks += not word.isascii()
-        written += word.isalpha()
+        with_marks[sentence] = with_marks.get(sentence, 0) + (not word.isascii())
+        written[sentence] = written.get(sentence, 0) + word.isalpha()
+        sentence += ends_clause and _SENTENCE_END.match(lower, match.end()) is not None
         if len(plain) >= MAX_WORDS:
             break
-    is_accented = with_marks > 0 and with_marks >= ACCENTED_SHARE * written
-    return Words(tuple(plain), tuple(marked), tuple(capital), is_accented, tuple(ends))
+    accented = {s: marks > 0 and marks >= ACCENTED_SHARE * written[s] for s, marks in with_marks.items()}
+    return Words(
+        tuple(plain),
+        tuple(marked),
+        tuple(capital),
+        tuple(accented[s] for s in sentences),
+        tuple(ends),
+        tuple(sentences),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +178,14 @@ class PhraseIndex(Generic[T]):
     bare word. A phrase that starts with `=` matches only with its marks: `=cháy` is not `chay`, which may be `chạy`.
     """
 
-    def __init__(self, phrases: Iterable[tuple[str, T]]) -> None:
+    def __init__(self, phrases: Iterable[tuple[str, T]], *, accepts_bare: bool = False) -> None:
+        """Index the phrases.
+
+        Args:
+            phrases: with what each stands for.
+            accepts_bare: names are often written bare in a text that has marks: "ở hiep thanh 13 đó".
+        """
+        self._accepts_bare = accepts_bare
         self._root: dict[str, Any] = {}
         for phrase, value in phrases:
             self._add(phrase, value)
@@ -175,7 +197,7 @@ class PhraseIndex(Generic[T]):
         joined = "".join(words.plain)
         if len(words) > 1 and len(joined) >= MIN_JOINED_LETTERS and not entry.is_strict and joined.isalpha():
             # "tamtru", "cancuoc": joined words; their marks cannot be compared word by word any more.
-            self._put((joined,), replace(entry, marked=("".join(words.marked),)))
+            self._put((joined,), replace(entry, marked=fold(phrase.replace(" ", "")).marked))
 
     def _put(self, path: Sequence[str], entry: _Entry[T]) -> None:
         node = self._root
@@ -202,14 +224,15 @@ class PhraseIndex(Generic[T]):
                 end += 1
         return spans
 
-    @staticmethod
-    def _fits(entry: _Entry[T], words: Words, start: int, end: int) -> bool:
+    def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:
+        if self._accepts_bare and words.plain[start:end] == words.marked[start:end]:
+            return True
         return all(
             _agrees(
                 words.marked[at],
                 words.plain[at],
                 wanted,
-                is_accented=words.is_accented,
+                is_accented=words.is_accented[at],
                 is_strict=entry.is_strict,
             )
             for at, wanted in zip(range(start, end), entry.marked, strict=True)

@@ -189,7 +189,7 @@ class RuleUnderstanding:
         if not any(any(letter.isalpha() for letter in word) for word in words.plain):
             return _contentless(context)
         found, blind = self._concepts(words, has_question_mark="?" in text)
-        matches = self._matches(found, blind)
+        matches = self._matches(found, blind, words)
         language: Literal["vi", "en"] = "en" if self._is_english(words) else "vi"
         flags = {
             "accuses_staff": any(m.rule.topic == "staff" for m in matches),
@@ -211,15 +211,14 @@ class RuleUnderstanding:
 
     def _is_english(self, words: Words) -> bool:
         share = sum(1 for word in words.plain if word in self._english)
-        return not words.is_accented and share >= 2 and share / len(words) >= 0.2
+        return not any(words.is_accented) and share >= 2 and share / len(words) >= 0.2
 
     def _concepts(
         self, words: Words, *, has_question_mark: bool
     ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]]]:
         """Concepts found, and those found behind a negation."""
         spans = self._index.find(words)
-        if not words.is_accented:
-            spans = _without_chance_words(spans)
+        spans = _without_chance_words(spans, words)
         masks = [span for span in spans if span.value == _MASK]
         negation_ends = {span.end: span.start for span in spans if span.value == _NEGATION}
         found: dict[str, list[Span[str]]] = {}
@@ -246,13 +245,13 @@ class RuleUnderstanding:
         return False
 
     def _matches(
-        self, found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]]
+        self, found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]], words: Words
     ) -> list[_Match]:
         matches: list[tuple[int, _Match]] = []
         for concept in {**negated, **found}:
             for order, rule in self._rules_by_trigger.get(concept, ()):
                 pool = _both(found, negated) if rule.ignores_negation else found
-                if all(need in pool for need in rule.needs) and not any(stop in found for stop in rule.unless):
+                if all(need in pool for need in rule.needs) and not _is_stopped(rule, pool, found, words):
                     if rule.within is not None and not _are_near(rule.needs, pool, rule.within):
                         continue
                     evidence = tuple(pool[need][0].phrase for need in rule.needs)
@@ -318,11 +317,17 @@ def _says_more_than_hello(matches: Sequence[_Match], words: Words) -> bool:
 _TIME = frozenset({"happening_now", "just_now"})
 
 
-def _without_chance_words(spans: Sequence[Span[str]]) -> list[Span[str]]:
+def _without_chance_words(spans: Sequence[Span[str]], words: Words) -> list[Span[str]]:
     """Without diacritics one word of a longer phrase looks like another word: the "can" of "can cuoc" is no "cần"."""
     inside = {at for span in spans if span.end - span.start > 1 for at in range(span.start, span.end)}
     return [
-        s for s in spans if s.end - s.start > 1 or s.start not in inside or s.value in _TIME or s.value == _NEGATION
+        span
+        for span in spans
+        if span.end - span.start > 1
+        or words.is_accented[span.start]
+        or span.start not in inside
+        or span.value in _TIME
+        or span.value == _NEGATION
     ]
 
 
@@ -335,6 +340,17 @@ def _both(
 def _is_covered(span: Span[str], masks: Iterable[Span[str]]) -> bool:
     length = span.end - span.start
     return any(m.start < span.end and span.start < m.end and m.end - m.start > length for m in masks)
+
+
+def _is_stopped(
+    rule: Rule, pool: Mapping[str, Sequence[Span[str]]], found: Mapping[str, Sequence[Span[str]]], words: Words
+) -> bool:
+    """Whether something speaks against the rule. Against an emergency only what stands in the same sentence does."""
+    stops = [span for stop in rule.unless for span in found.get(stop, ())]
+    if rule.category != "emergency" or not stops:
+        return bool(stops)
+    stopped = {words.sentence[span.start] for span in stops}
+    return all(words.sentence[span.start] in stopped for span in pool[rule.needs[0]])
 
 
 def _are_near(needs: Sequence[str], found: Mapping[str, Sequence[Span[str]]], within: int) -> bool:

@@ -176,7 +176,7 @@ class Office:
 
     @property
     def officer_deps(self) -> OfficerDeps:
-        return OfficerDeps(store=self.store, publish_replies=self.publish, now=lambda: NOW)
+        return OfficerDeps(store=self.store, levels=self.desk.levels, publish_replies=self.publish, now=lambda: NOW)
 
     async def receive(self, *messages: CitizenMessageReceived) -> None:
         """Handle one batch."""

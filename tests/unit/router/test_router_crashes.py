@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.handlers.officer_actions import take_officer_replies
+from services.router.handlers.officer_actions import take_officer_actions
 from shared.errors import StoreUnavailable
-from shared.events import CitizenMessageReceived, OfficerReplyWritten
+from shared.events import CitizenMessageReceived, OfficerActed
 from shared.kafka import Received
 from tests.factories import NOW, a_message, an_officer_reply
 from tests.unit.router.fakes import Office
@@ -146,7 +146,7 @@ async def test_any_history_in_any_batches_with_any_failures_ends_in_the_same_sta
     assert len(codes) == len(set(codes))
 
 
-def as_actions(*actions: OfficerReplyWritten) -> list[Received[OfficerReplyWritten]]:
+def as_actions(*actions: OfficerActed) -> list[Received[OfficerActed]]:
     return [Received(action, partition=0, offset=offset) for offset, action in enumerate(actions)]
 
 
@@ -157,10 +157,10 @@ async def test_an_officers_answer_broken_after_any_effect_is_taken_once() -> Non
         action = an_officer_reply(case_code=office.only_case.code, text="Mời bác đến trụ sở.")
         office.store.fails_after = effects
         try:
-            await take_officer_replies(as_actions(action), office.officer_deps)
+            await take_officer_actions(as_actions(action), office.officer_deps)
         except StoreUnavailable:
             office.store.fails_after = None
-            await take_officer_replies(as_actions(action), office.officer_deps)
+            await take_officer_actions(as_actions(action), office.officer_deps)
         else:
             assert effects >= 3
         assert office.only_case.state == "answered_by_officer"
@@ -172,11 +172,11 @@ async def test_a_redelivered_officers_answer_does_not_take_a_case_from_the_queue
     office = Office()
     await office.write("nhà em bị trộm đêm qua")
     action = an_officer_reply(case_code=office.only_case.code)
-    await take_officer_replies(as_actions(action), office.officer_deps)
+    await take_officer_actions(as_actions(action), office.officer_deps)
     at = NOW + timedelta(hours=1)
     await office.write("chúng lại tới lấy mất xe đạp rồi", sent_at=at, received_at=at)
     assert office.only_case.state == "waiting_officer"
-    await take_officer_replies(as_actions(action), office.officer_deps)
+    await take_officer_actions(as_actions(action), office.officer_deps)
 
     assert office.only_case.state == "waiting_officer"
     assert office.only_case.first_response_at == action.occurred_at
