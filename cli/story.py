@@ -58,7 +58,10 @@ _MESSAGE_KNOWN = frozenset(
     {
         *("_id", "citizen_key", "text", "sent_at", "received_at", "case_code", "case_id", "page", "oa_id", "user_id"),
         *("user_id_by_app", "channel", "schema_version", "occurred_at", "correlation_id", "traceparent", "attachments"),
-        *("original_text", "message_id", "conversation_id", "matter", "event_id", "decided_at", "effects", "state"),
+        *("original_text", "message_id", "conversation_id", "matter", "event_id", "decided_at"),
+        # What the router was about to do; the case's history and the ledger tell what it did.
+        *("plan", "small_talk_key"),
+        *("kind", "location", "text_was_cut", "quoted_message_id"),
     }
 )
 
@@ -78,11 +81,7 @@ def _of_message(message: Document) -> list[StoryLine]:
             }
         ),
     )
-    decided = {
-        name: value
-        for name, value in message.items()
-        if name not in _MESSAGE_KNOWN and name not in {"kind", "location", "text_was_cut", "quoted_message_id"}
-    }
+    decided = decision_of(message)
     at = message.get("decided_at") or message.get("received_at") or message["sent_at"]
     return [said, StoryLine(at, "router", "decision", reasons=reasons_in(decided), details=_flat(decided))]
 
@@ -190,6 +189,11 @@ def _of_dead_letter(letter: Document) -> StoryLine:
         reasons=(str(letter["reason"]),),
         details={"dead_letter": letter["_id"][:12], "topic": letter["topic"], "error": letter["error"]},
     )
+
+
+def decision_of(message: Document) -> Document:
+    """What the router decided about a message, without the message itself."""
+    return {name: value for name, value in message.items() if name not in _MESSAGE_KNOWN}
 
 
 def reasons_in(value: Any) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from cli.commands.cases import unit_name
 from cli.errors import CommandError, ExitCode
 from cli.hub import http_unreachable, opened_http, opened_store
 from cli.settings import CliSettings, load_settings
-from cli.story import reasons_in
+from cli.story import decision_of, reasons_in
 from cli.terminal import Terminal, run
 from shared.mongo import Document, Store, store_errors
 
@@ -193,7 +193,7 @@ def as_document(asked: Asked, settings: CliSettings) -> dict[str, Any]:
         "subtopic": _known(asked, "subtopic"),
         "urgency": _known(asked, "urgency"),
         "due_at": (asked.case or {}).get("due_at"),
-        "reasons": list(reasons_in(asked.message or {})),
+        "reasons": list(reasons_in(decision_of(asked.message or {}))),
         "answers": [
             {"message_id": item["msg_id"], "text": item["text"], "buttons": item["buttons"]} for item in asked.answers
         ],

@@ -20,6 +20,7 @@ MESSAGE: dict[str, Any] = {
     "message_id": "z1",
     "urgency": "emergency",
     "reading": {"reasons": ["urgency.fire"], "doubts": [], "confidence": 0.98, "evidence": ("cháy",)},
+    "plan": {"steps": [{"case_id": "c"}], "reply": {"reason": "not.told"}},
     "assignment": {"unit": "doi-pccc", "reasons": ["unit.team_subject"], "doubts": ["unit.which_place"]},
 }
 REPLY: dict[str, Any] = {

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
 from pydantic_settings import BaseSettings
 
 from shared import kafka
@@ -45,8 +46,17 @@ def subscribers_of(service: str) -> list[Any]:
         and issubclass(member, BaseSettings)
         and member.__module__ == settings_module.__name__
     ]
-    app = importlib.import_module(f"services.{service}.app").build_app(settings_class())
-    return list(app.broker.subscribers)
+    wiring = importlib.import_module(f"services.{service}.app")
+    brokers: list[KafkaBroker] = []
+
+    def remembering(*arguments: Any, **options: Any) -> KafkaBroker:
+        brokers.append(kafka.build_broker(*arguments, **options))
+        return brokers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "build_broker", remembering)
+        wiring.build_app(settings_class())
+    return [subscriber for broker in brokers for subscriber in broker.subscribers]
 
 
 @pytest.mark.usefixtures("environment")
