@@ -22,7 +22,7 @@ from services.notifier.handlers.events import NotifierDeps
 from services.notifier.handlers.keep_tokens import TokenKeeper
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
 from services.notifier.handlers.settle import Settlement
-from services.notifier.settings import NotifierSettings
+from services.notifier.settings import LEASE_MARGIN_SECONDS, NotifierSettings
 from services.notifier.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
 from shared.kafka import build_broker
@@ -89,7 +89,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         connections=settings.send_slots + len(zalo_config.pages),
     )
     tokens = TokenKeeper(
-        TokenStore(store, keys=settings.token_encryption_key.get_secret_value().split(",")),
+        TokenStore(store, keys=settings.encryption_keys()),
         zalo,
         zalo_config.pages,
         clock,
@@ -111,6 +111,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
             slots=settings.send_slots,
             lease=lease,
             call_timeout=timedelta(seconds=settings.zalo_timeout_seconds),
+            lease_margin=timedelta(seconds=LEASE_MARGIN_SECONDS),
             grace=timedelta(seconds=settings.uncertain_grace_seconds),
             poll_seconds=settings.poll_seconds,
             stop_seconds=settings.stop_seconds,

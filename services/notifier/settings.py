@@ -1,11 +1,20 @@
 """Settings of the notifier."""
 
 from pathlib import Path
+from typing import Self
 
 from cryptography.fernet import Fernet
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from shared.settings import HubSettings
+
+
+def _keys(value: SecretStr) -> list[str]:
+    return [key.strip() for key in value.get_secret_value().split(",") if key.strip()]
+
+
+LEASE_MARGIN_SECONDS = 2.0
+"""No call begins that might end after its claim's lease less this."""
 
 
 class NotifierSettings(HubSettings):
@@ -46,9 +55,19 @@ class NotifierSettings(HubSettings):
     @field_validator("token_encryption_key")
     @classmethod
     def _is_fernet(cls, value: SecretStr) -> SecretStr:
-        keys = [key.strip() for key in value.get_secret_value().split(",") if key.strip()]
+        keys = _keys(value)
         if not keys:
             raise ValueError("needs at least one Fernet key")
         for key in keys:
             Fernet(key)
         return value
+
+    @model_validator(mode="after")
+    def _lease_outlasts_a_call(self) -> Self:
+        if self.send_lease_seconds <= self.zalo_timeout_seconds + LEASE_MARGIN_SECONDS:
+            raise ValueError(f"send_lease_seconds must exceed zalo_timeout_seconds by more than {LEASE_MARGIN_SECONDS}")
+        return self
+
+    def encryption_keys(self) -> list[str]:
+        """The Fernet keys, the one that encrypts first."""
+        return _keys(self.token_encryption_key)

@@ -53,7 +53,6 @@ STORE_PAUSE_SECONDS = 0.5
 SWEEP_SECONDS = 1.0
 AFTER_OUTAGE_SECONDS = 10.0
 """After an outage of the database the senders write down their outcomes first; only then claims are called dead."""
-LEASE_MARGIN_SECONDS = 2.0
 
 
 class TokenSource(Protocol):
@@ -79,6 +78,7 @@ class SendLimits:
     slots: int
     lease: timedelta
     call_timeout: timedelta
+    lease_margin: timedelta
     grace: timedelta
     poll_seconds: float
     stop_seconds: float
@@ -433,7 +433,7 @@ class ReplySender:
     def _has_time(self, claimed_at: float) -> bool:
         """Whether a call that starts now is over before the claim's lease is."""
         left_seconds = self._limits.lease.total_seconds() - (time.monotonic() - claimed_at)
-        return left_seconds > self._limits.call_timeout.total_seconds() + LEASE_MARGIN_SECONDS
+        return left_seconds > self._limits.call_timeout.total_seconds() + self._limits.lease_margin.total_seconds()
 
     async def _call(self, reply: Reply, token: AccessToken) -> SendOutcome:
         started_at, started = self._outside.clock.now(), time.perf_counter()

@@ -422,6 +422,7 @@ LIMITS = SendLimits(
     slots=8,
     lease=LEASE,
     call_timeout=timedelta(seconds=10),
+    lease_margin=timedelta(seconds=2),
     grace=GRACE,
     poll_seconds=0.01,
     stop_seconds=2.0,
