@@ -23,6 +23,7 @@ _FIELD_BY_STATE_KEY = {
     "intake": "intake_url",
     "router": "router_url",
     "notifier": "notifier_url",
+    "console": "console_url",
     "simulator": "simulator_url",
     "webhook": "webhook_url",
     "zalo_config": "zalo_config_file",
@@ -37,6 +38,7 @@ class CliSettings(HubSettings):
         intake_url: base address of intake's internal port, for health.
         router_url: base address of the router.
         notifier_url: base address of the notifier.
+        console_url: address of the officers' page.
         simulator_url: base address of the simulator; empty where the real Zalo is used.
         webhook_url: where Zalo posts to.
         zalo_config_file: apps and pages; `hub webhook send` signs with its keys.
@@ -50,6 +52,7 @@ class CliSettings(HubSettings):
     intake_url: str = "http://127.0.0.1:8001"
     router_url: str = "http://127.0.0.1:8002"
     notifier_url: str = "http://127.0.0.1:8003"
+    console_url: str | None = None
     simulator_url: str | None = None
     webhook_url: str = "http://127.0.0.1:8001/webhooks/zalo"
     zalo_config_file: Path | None = None
@@ -71,7 +74,8 @@ class CliSettings(HubSettings):
     @property
     def service_urls(self) -> dict[str, str]:
         """Internal address of each service."""
-        return {"intake": self.intake_url, "router": self.router_url, "notifier": self.notifier_url}
+        urls = {"intake": self.intake_url, "router": self.router_url, "notifier": self.notifier_url}
+        return urls | ({"console": self.console_url} if self.console_url else {})
 
 
 def hub_home() -> Path:

@@ -143,6 +143,7 @@ def _addresses(settings: CliSettings) -> dict[str, str]:
     addresses = {
         "webhook": settings.webhook_url,
         "phone page": settings.simulator_url,
+        "officers": settings.console_url,
         "kafka": settings.kafka_bootstrap_servers,
         "mongo": mongo.netloc.rpartition("@")[2],  # without user and password
         "state": str(settings.hub_home),

@@ -38,6 +38,7 @@ def test_addresses_come_from_what_make_up_wrote_down(home: Path) -> None:
     assert found.kafka_bootstrap_servers == "127.0.0.1:1111"
     assert found.simulator_url == "http://127.0.0.1:5555"
     assert found.notifier_url == "http://127.0.0.1:8003"
+    assert "console" not in found.service_urls
     assert "secret-word" not in repr(found)
 
 
