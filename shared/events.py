@@ -272,17 +272,6 @@ class ReplyRequested(CitizenEvent):
     interaction_at: AwareDatetime | None = None
 
 
-class OfficerReplyWritten(CitizenEvent):
-    """An officer answered a case."""
-
-    ce_type: ClassVar[str] = "vn.binhyen.officer-reply-written.v1"
-
-    case_code: str = Field(max_length=32)
-    officer: str = Field(min_length=1, max_length=128)
-    text: str = Field(min_length=1, max_length=2_000)
-    closes_case: bool = False
-
-
 OfficerAction = Literal["reply", "hand_over", "close", "reopen", "correct"]
 
 

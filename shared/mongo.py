@@ -301,11 +301,13 @@ async def insert_in_order(collection: Collection, documents: Sequence[Document])
     return len(documents)
 
 
-async def bulk_update(collection: Collection, updates: Sequence[UpdateOne | UpdateMany]) -> list[int]:
-    """Apply repeatable updates in no particular order.
+async def bulk_update(
+    collection: Collection, updates: Sequence[UpdateOne | UpdateMany], *, ordered: bool = False
+) -> list[int]:
+    """Apply repeatable updates; ordered ones stop at the first that is refused.
 
     Returns:
-        The places of those that a unique index refused; all others are applied.
+        The places of those that a unique index refused; all others are applied, if not ordered.
 
     Raises:
         StoreUnavailable: unreachable; some may be applied. Repeat the call.
@@ -314,7 +316,7 @@ async def bulk_update(collection: Collection, updates: Sequence[UpdateOne | Upda
         return []
     with store_errors():
         try:
-            await collection.bulk_write(updates, ordered=False)
+            await collection.bulk_write(updates, ordered=ordered)
         except BulkWriteError as error:
             failures = error.details.get("writeErrors", [])
             if error.details.get("writeConcernErrors") or any(f.get("code") != DUPLICATE_KEY for f in failures):

@@ -12,7 +12,7 @@ from shared.events import (
     CitizenMessageReceived,
     DeliveryReported,
     Event,
-    OfficerReplyWritten,
+    OfficerActed,
     ReplyRequested,
     WebhookRecorded,
 )
@@ -92,7 +92,7 @@ REPLIES_REQUESTED = Topic(
 )
 OFFICER_ACTIONS = Topic(
     name="officer.actions.v1",
-    event=OfficerReplyWritten,
+    event=OfficerActed,
     key="citizen (oa_id:user_id)",
     partitions=12,
     retention=timedelta(days=14),

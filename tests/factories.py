@@ -8,7 +8,7 @@ from shared.events import (
     CitizenMessageReceived,
     DeliveryReported,
     Event,
-    OfficerReplyWritten,
+    OfficerActed,
     ReplyContent,
     ReplyRequested,
     WebhookRecorded,
@@ -70,15 +70,16 @@ def a_reply(**changes: Any) -> ReplyRequested:
     return ReplyRequested(**{**filled, **changes})
 
 
-def an_officer_reply(**changes: Any) -> OfficerReplyWritten:
+def an_officer_reply(**changes: Any) -> OfficerActed:
     """An officer's answer."""
     filled = {
         **_of_citizen("officer", changes),
         "case_code": "Q12-261124-0042",
+        "action": "reply",
         "officer": "Nguyễn Văn An",
         "text": "Mời bác đến trụ sở.",
     }
-    return OfficerReplyWritten(**{**filled, **changes})
+    return OfficerActed(**{**filled, **changes})
 
 
 def one_of_each() -> list[Event]:

@@ -17,7 +17,7 @@ from cli.window import Window, read_window_rule, window_of
 from shared import topics
 from shared.directory import load_directory
 from shared.errors import ConfigurationError
-from shared.events import OfficerReplyWritten
+from shared.events import OfficerActed
 from shared.ids import citizen_key, deterministic_id
 from shared.mongo import Binary, Document, Store, store_errors
 
@@ -267,7 +267,8 @@ async def _reply(
         case = await find_case(store, code)
         newest = await _newest_message(store, code)
         window = await _window(store, settings, case, newest)
-    event = OfficerReplyWritten(
+    event = OfficerActed(
+        action="reply",
         event_id=reply_id(code, officer, text, request_id or (newest["_id"] if newest else "no-message")),
         occurred_at=datetime.now(UTC),
         correlation_id=_correlation_id(case, newest),

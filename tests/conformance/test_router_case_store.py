@@ -19,7 +19,7 @@ from shared.collections import create_indexes
 from shared.mongo import Store, open_store
 from shared.settings import HubSettings
 from tests.factories import NOW, a_message, an_officer_reply
-from tests.unit.router.fakes import DEMO_DESK, UNDERSTANDING, UNITS, VIEW, FakeCaseStore
+from tests.unit.router.fakes import DEMO_DESK, LEVELS, UNDERSTANDING, UNITS, VIEW, FakeCaseStore
 
 THEFT, QUESTION = "nhà em bị trộm đêm qua", "làm căn cước cần giấy tờ gì vậy"
 
@@ -165,7 +165,7 @@ async def test_an_officers_effects_are_applied_once(store: Any) -> None:
     (case,) = await store.open_cases([one.plan.citizen_key])
     at = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
     action = an_officer_reply(case_code=case.code, text="Mời bác đến.", closes_case=True, occurred_at=at)
-    effect = officer_effect(action, case, NOW)
+    effect = officer_effect(action, case, LEVELS, NOW)
     await store.apply_officer_effects([effect])
     await store.apply_officer_effects([effect])
 

@@ -21,7 +21,7 @@ from cli.settings import load_settings
 from shared import topics
 from shared.collections import create_indexes
 from shared.dead_letter import DeadLetter, DeadLetters
-from shared.events import OfficerReplyWritten
+from shared.events import OfficerActed
 from shared.mongo import Binary, Store, open_store
 from shared.topics import Topic
 from tests.factories import OA_ID, PAGE
@@ -344,7 +344,7 @@ def test_an_officers_answer_is_published_once_however_often_it_is_sent(
     )
     assert first["window"]["state"] == "free"
     records = read_topic(topic.name, 3)
-    event = OfficerReplyWritten.model_validate_json(records[0].value)
+    event = OfficerActed.model_validate_json(records[0].value)
     assert event.event_id == first["event_id"]
     assert (event.case_code, event.officer, event.closes_case) == ("Q12-261124-0042", "Nguyễn Văn An", True)
     assert (event.text, event.user_id_by_app, event.correlation_id) == ("Mời bác đến trụ sở.", "3", "c" * 32)

@@ -20,7 +20,7 @@ from services.router.domain.plans import (
 )
 from services.router.errors import CaseMoved, MatterIsOpen
 from shared.events import ReplyRequested
-from shared.mongo import Document, Store, UpdateOne, insert_in_order, insert_new, patiently
+from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
 _PLAN_PROJECTION = {"citizen_key": 1, "case_id": 1, "case_code": 1, "plan": 1}

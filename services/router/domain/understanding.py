@@ -141,6 +141,7 @@ class RuleBook(BaseModel):
         negations: words that turn what follows into its opposite.
         negation_fillers: words that may stand between a negation and what it negates.
         english: words that only an English text has.
+        bare_words: concepts whose single words are also taken without their diacritics.
         person_below: a confidence below this needs a person.
     """
 
@@ -151,6 +152,7 @@ class RuleBook(BaseModel):
     negation_fillers: tuple[str, ...]
     english: tuple[str, ...]
     masks: tuple[str, ...]
+    bare_words: frozenset[str] = frozenset()
     person_below: float
     concepts: dict[str, tuple[str, ...]]
     rules: tuple[Rule, ...]
@@ -170,7 +172,11 @@ class RuleUnderstanding:
 
     def __init__(self, book: RuleBook) -> None:
         self._book = book
-        phrases = [(phrase, name) for name, listed in book.concepts.items() for phrase in listed]
+        phrases = [
+            (phrase if name in book.bare_words else _with_its_marks(phrase), name)
+            for name, listed in book.concepts.items()
+            for phrase in listed
+        ]
         phrases += [(phrase, _NEGATION) for phrase in book.negations]
         phrases += [(phrase, _MASK) for phrase in book.masks]
         self._index: PhraseIndex[str] = PhraseIndex(phrases)
@@ -312,6 +318,11 @@ MAX_WORDS_AROUND_HELLO = 8
 def _says_more_than_hello(matches: Sequence[_Match], words: Words) -> bool:
     """A polite opening before something that no rule knows: only a person can tell what it is."""
     return all(m.rule.topic == "hello" for m in matches) and len(words) > MAX_WORDS_AROUND_HELLO
+
+
+def _with_its_marks(phrase: str) -> str:
+    """A single word is only meant as it is written."""
+    return phrase if phrase.startswith("=") or " " in phrase else f"={phrase}"
 
 
 _TIME = frozenset({"happening_now", "just_now"})

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 import services.intake.metrics
-import services.notifier.app
+import services.notifier.app  # noqa: F401 - importing them registers their metrics
 import shared.kafka
-import shared.tracing  # noqa: F401 - importing them registers their metrics
+import shared.tracing  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 RULES = [
