@@ -254,11 +254,11 @@ class Bar:
     drawing: str
 
 
-EPISODE_GAP_NS = 5_000_000_000
+EPISODE_GAP_NS = 2_000_000_000
 
 
 def episodes(spans: Sequence[Document]) -> list[list[Document]]:
-    """Cut a trace where nothing happened for five seconds, such as until an officer answered.
+    """Cut a trace where nothing happened for two seconds, such as until an officer answered.
 
     On one scale the pauses between people would leave nothing to see of the milliseconds between machines.
     """

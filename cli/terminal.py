@@ -61,7 +61,7 @@ class Terminal:
 
     def document(self, content: Any) -> None:
         """Print one JSON document."""
-        sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2, default=str) + "\n")
+        sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2, default=_plain) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
         """Print rows; numbers to the right, texts escaped."""
@@ -136,6 +136,10 @@ def run(terminal: Terminal, work: Coroutine[Any, Any, T]) -> T:
             )
         )
         raise typer.Exit(ExitCode.UNEXPECTED) from error
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def when(moment: datetime | None) -> str:

@@ -153,7 +153,7 @@ def test_a_waterfall_of_nothing_is_empty_and_of_an_instant_one_mark() -> None:
 
 def test_a_pause_between_people_cuts_a_trace() -> None:
     parts = episodes(
-        [span("late", None, 60_000, 5), span("b", "a", 4, 9_000), span("a", None, 0, 10), span("c", "b", 12_000, 1)]
+        [span("late", None, 60_000, 5), span("b", "a", 4, 9_000), span("a", None, 0, 10), span("c", "b", 10_500, 1)]
     )
 
     assert [[one["span_id"] for one in part] for part in parts] == [["a", "b", "c"], ["late"]]
