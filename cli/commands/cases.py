@@ -105,7 +105,8 @@ async def _traces(store: Store, messages: list[Document]) -> list[Episode]:
 
 def _print_head(terminal: Terminal, settings: CliSettings, case: Document) -> None:
     state = "[green]open[/green]" if case.get("is_open") else "[dim]closed[/dim]"
-    terminal.say(f"[bold]{escape(case['code'])}[/bold] {state} {escape(str(case.get('state') or ''))}".rstrip())
+    stage = str(case.get("state") or "")
+    terminal.say(f"[bold]{escape(case['code'])}[/bold] {state} {'' if stage == 'closed' else escape(stage)}".rstrip())
     unit = case.get("unit")
     terminal.say(f"unit      {escape(unit_name(settings, unit))} [dim]{escape(str(unit))}[/dim]")
     what = " / ".join(str(case[name]) for name in ("category", "subtopic") if case.get(name))
