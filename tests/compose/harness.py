@@ -206,6 +206,10 @@ class Compose:
         """Everything the containers printed."""
         return self.compose("logs", "--no-color", "--timestamps", check=False)
 
+    def hub(self, *arguments: str) -> str:
+        """The hub's own command line, inside the stack; what it prints, or nothing when it fails."""
+        return self.compose("run", "--rm", "-T", "--no-deps", "hub", *arguments, check=False)
+
     # -- addresses ---------------------------------------------------------------------------------------------------
 
     def address(self, port: int) -> str:

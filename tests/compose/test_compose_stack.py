@@ -6,6 +6,7 @@ scaled 1, 3, 1 and notifier 1, 2, and every service restarted one replica after 
 """
 
 import concurrent.futures
+import json
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.chaos.judge import Verdict, judge
-from tests.compose.harness import BROKERS, SERVICES, Compose, SimulatorClient, http_status
+from tests.compose.harness import BROKERS, ROOT, SERVICES, Compose, SimulatorClient, http_status
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_500)]
 
@@ -27,6 +28,7 @@ WRITERS = 8
 PAGES = ("tan-chanh-hiep", "hiep-thanh", "thoi-an", "district")
 QUESTION = "làm căn cước cần giấy tờ gì vậy"
 SETTLE_SECONDS = 180
+STATES = ("queued", "sending", "sent", "uncertain", "failed")
 
 
 class Citizens:
@@ -136,11 +138,30 @@ def test_each_of_500_messages_is_answered_once_through_scaling_kills_cuts_and_re
 
     answers = Counter(len(texts) for texts in verdict.answers.values())
     report.append(f"{answers[1]} of {MESSAGES} people got exactly one answer ({time.monotonic() - started:.0f} s)")
+    if answers != Counter({1: MESSAGES}):
+        report.append(f"evidence: {_keep_evidence(stack, simulator, verdict)}")
     assert verdict.refused == set(), "Zalo's own retries bring every message in"
     assert verdict.accepted_count == MESSAGES
     assert verdict.missing() == {}
     assert verdict.uninvited() == {}
     assert answers == Counter({1: MESSAGES})
+
+
+def _keep_evidence(stack: Compose, simulator: SimulatorClient, verdict: Verdict) -> Path:
+    """What both sides know of the people who got no answer, or too many; the next test makes new containers."""
+    people = {*verdict.missing(), *verdict.uninvited()}
+    items = [item for item in simulator.log() if item["user_id"] in people]
+    keys = sorted({f"{item['oa_id']}:{item['user_id']}" for item in items})
+    ledger = {
+        key: {state: stack.hub("replies", "list", "--state", state, "--citizen", key, "--json") for state in STATES}
+        for key in keys
+    }
+    folder = ROOT / "test-results" / "compose" / f"lost-{stack.project}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {"simulator": items, "ledger": ledger, "status": stack.hub("status", "--json")}
+    (folder / "people.json").write_text(json.dumps(found, ensure_ascii=False, indent=1), "utf-8")
+    (folder / "containers.log").write_text(stack.logs(), "utf-8")
+    return folder.relative_to(ROOT)
 
 
 def _kill_and_replace(stack: Compose, service: str) -> None:
