@@ -69,9 +69,7 @@ def test_an_emergency_stays_one_whatever_instruction_or_question_stands_beside_i
 def test_a_message_without_diacritics_is_never_less_urgent(case: dict[str, Any]) -> None:
     order = ("normal", "high", "emergency")
 
-    assert order.index(read(without_marks(case["text"])).urgency) >= order.index(read(case["text"]).urgency) - (
-        case["text"] == "Nó đang cạy cửa nhà kế bên, chủ nhà đi vắng"
-    )
+    assert order.index(read(without_marks(case["text"])).urgency) >= order.index(read(case["text"]).urgency)
 
 
 def test_a_hundred_thousand_characters_are_read_up_to_a_limit() -> None:
