@@ -127,7 +127,7 @@ class TokenStore:
                     "generation": token.generation,
                     "state": token.state,
                     "lease_owner": None,
-                    "$expr": {"$lte": ["$may_refresh_at", "$$NOW"]},
+                    "$expr": _is_past("may_refresh_at"),
                 },
                 [{"$set": {"lease_owner": owner, "lease_until": {"$add": ["$$NOW", lease_ms]}}}],
             )
@@ -191,7 +191,7 @@ class TokenStore:
         pause_ms = int(pause_seconds * 1_000)
         with store_errors():
             answer = await self._tokens.update_one(
-                {"_id": oa_id, "lease_owner": {"$type": "string"}, "$expr": {"$lte": ["$lease_until", "$$NOW"]}},
+                {"_id": oa_id, "lease_owner": {"$type": "string"}, "$expr": _is_past("lease_until")},
                 [
                     {
                         "$set": {
@@ -246,6 +246,11 @@ class TokenStore:
             reason="token.undecryptable" if is_lost else document["reason"],
             configured_hash=document["configured_hash"],
         )
+
+
+def _is_past(name: str) -> Document:
+    """Whether a stored moment is over by the database's clock; as numbers, which every server compares alike."""
+    return {"$lte": [{"$toLong": f"${name}"}, {"$toLong": "$$NOW"}]}
 
 
 def _digest(refresh_token: str | None) -> str | None:
