@@ -251,8 +251,11 @@ class Visit:
         return self.deps.unit_name(slug, self.language)
 
     def reason(self, code: str) -> str:
-        """A reason in words; a code we have no words for is shown as it is."""
-        return self.texts.words(f"reason.{code}", code)
+        """A reason in words; for a code that has none yet the words of its area, with the code."""
+        if self.texts.has(f"reason.{code}"):
+            return self.texts(f"reason.{code}")
+        area = self.texts.words(f"reason.{code.partition('.')[0]}.other", "")
+        return f"{area} ({code})" if area else code
 
     def found(self, evidence: str) -> str:
         """What was found in a text: a word of our lists, a street, a unit by its name."""

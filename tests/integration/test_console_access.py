@@ -58,6 +58,7 @@ async def foreign_values(house: House) -> dict[str, str]:
         "officer": OTHER_UNIT,
         "case_code": a_code(900),
         "text": SECRET,
+        "officer_name": "Trực ban",
         "decided_at": minutes_ago(0),
         "due_at": minutes_ago(-60),
     }

@@ -80,7 +80,7 @@ async def is_ready(url: str) -> bool:
 async def topic(environment: dict[str, str]) -> AsyncIterator[AIOKafkaConsumer]:
     created = await asyncio.to_thread(run, environment, "cli", "init")
     assert created.returncode == 0, created.stdout + created.stderr
-    consumer = AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(  # type: ignore[no-untyped-call]
         OFFICER_ACTIONS.name, bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"], auto_offset_reset="earliest"
     )
     await consumer.start()  # type: ignore[no-untyped-call]  # the library has no hint here

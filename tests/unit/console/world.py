@@ -39,6 +39,7 @@ def a_case(number: int, **values: Any) -> Document:
         "user_id": user_id,
         "user_id_by_app": None,
         "matter": f"{category}-{number}",
+        "open_key": citizen_key(OA_ID, user_id),
         "unit": PAGE,
         "category": category,
         "subtopic": None,
