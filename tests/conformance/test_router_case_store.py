@@ -34,11 +34,11 @@ async def real_store(uri: str, driver: str) -> Store:
 
 
 @pytest.fixture(params=["fake", "motor", "pymongo"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+async def store(request: pytest.FixtureRequest, mongo_uri: str) -> AsyncIterator[Any]:
     if request.param == "fake":
         yield FakeCaseStore()
         return
-    opened = await real_store(request.getfixturevalue("mongo_uri"), request.param)
+    opened = await real_store(mongo_uri, request.param)
     yield MongoCaseStore(opened)
     await opened.drop()
     await opened.close()
