@@ -238,11 +238,11 @@ class Case:
     """A case with what was decided about it and why.
 
     Attributes:
-        correlation_id: of the citizen's latest message: what an officer does belongs to its story.
+        correlation_id: of the story that the case belongs to; what an officer does goes on with it.
         reasons: reason codes.
         doubts: reason codes of what a person should check.
         evidence: what was found in the text: words of our own lists, places.
-        confidence: of the latest reading, 0 to 1.
+        confidence: of the reading, 0 to 1.
     """
 
     summary: CaseSummary

@@ -136,14 +136,20 @@ class LiveHub:
                 await self._look()
             except StoreUnavailable as error:
                 log.warning("live.waiting", error=str(error))
-                for watcher in list(self._watchers):
-                    watcher.offer("trouble", "yes")
+                self._tell_trouble()
+            except Exception:  # one document that cannot be read must not take the page from everybody
+                log.exception("live.failed")
+                self._tell_trouble()
             else:
                 for watcher in list(self._watchers):
                     if watcher.seen.pop("trouble", None):
                         watcher.changed["recovered"] = None
                         watcher.wake.set()
             await asyncio.sleep(self._poll_seconds)
+
+    def _tell_trouble(self) -> None:
+        for watcher in list(self._watchers):
+            watcher.offer("trouble", "yes")
 
     async def _look(self) -> None:
         self.polls += 1

@@ -109,7 +109,7 @@ async def test_a_tip_is_answered_undone_answered_again_and_its_marks_come_alive(
         # What the router and the notifier then write:
         case = a_case(40, category="crime_report")
         sent = a_reply(case, event.text, origin="officer", at=datetime.now(UTC)) | {"_id": event.event_id}
-        entry = an_entry(case, "officer_reply", at=datetime.now(UTC), officer=PAGE, reply_id=event.event_id)
+        entry = an_entry(case, "officer_reply", at=datetime.now(UTC), by=PAGE, reply_id=event.event_id)
         await put(house.store, reply_ledger=[sent], case_entries=[entry])
         await expect(page.locator(".line.officer .mark")).to_have_text("Đã gửi")
         await house.store["reply_ledger"].update_one({"_id": event.event_id}, {"$set": {"seen_at": datetime.now(UTC)}})
@@ -166,7 +166,7 @@ async def test_a_case_is_handed_over_and_the_next_unit_has_everything(browser: B
         assert (event.action, event.to_unit, event.text) == ("hand_over", OTHER_UNIT, "đối tượng chạy về Thới An")
         case = a_case(42)
         note = an_entry(
-            case, "officer_hand_over", at=datetime.now(UTC), officer=PAGE, text=event.text,
+            case, "officer_hand_over", at=datetime.now(UTC), by=PAGE, text=event.text,
             changes=[{"field": "unit", "from": PAGE, "to": OTHER_UNIT}],
         )  # fmt: skip
         await put(house.store, case_entries=[note])

@@ -257,7 +257,7 @@ async def test_a_published_reply_stays_in_the_conversation_until_the_ledger_has_
         assert await said() == [("đang đến", "waiting")]
         case = await house.store["cases"].find_one({"code": a_code(40)})
         assert case is not None
-        entry = an_entry(case, "officer_reply", officer=PAGE, event_id=event.event_id, reply_id=event.event_id)
+        entry = an_entry(case, "officer_reply", by=PAGE, event_id=event.event_id, reply_id=event.event_id)
         reply = a_reply(case, "đang đến", origin="officer") | {"_id": event.event_id}
         await put(house.store, case_entries=[entry], reply_ledger=[reply])
         assert await said() == [("đang đến", "sent")]

@@ -33,7 +33,7 @@ async def test_the_queue_has_emergencies_on_top_then_what_is_due_first(house: Ho
 
 
 async def test_an_answered_case_whose_time_is_up_is_shown_as_closed(house: House) -> None:
-    await house.store["cases"].update_one({"code": a_code(34)}, [{"$set": {"closes_at": "$created_at"}}])
+    await house.store["cases"].update_one({"code": a_code(34)}, [{"$set": {"closes_at": "$opened_at"}}])
     async with a_visitor(house.url, PAGE) as officer:
         assert codes((await officer.get("/queue?view=waiting"))[1]) == []
         assert a_code(34) in codes((await officer.get("/queue?view=closed"))[1])

@@ -34,6 +34,9 @@ MAX_QUEUE = 200
 MAX_LINES = 500
 WAITS_FOR_OFFICER = ("waiting_officer",)
 WAITS_FOR_CITIZEN = ("answered_automatically", "answered_by_officer")
+BY_ITSELF = "router"
+"""Who the history names where the hub acted and no officer."""
+
 CLOSED_SHOWN = timedelta(days=90)
 EXCERPT_CHARACTERS = 160
 
@@ -113,15 +116,7 @@ class CaseRepository:
             document = await self._store["cases"].find_one(self._mine({"code": code}))
         if document is None:
             raise CaseNotFound(code)
-        with store_errors():
-            latest = (
-                await self._store["messages"]
-                .find({"case_code": code}, {"correlation_id": 1, "confidence": 1})
-                .sort([("sent_at", -1)])
-                .limit(1)
-                .to_list(1)
-            )
-        return _case(document, latest[0] if latest else {}, datetime.now(UTC))
+        return _case(document, datetime.now(UTC))
 
     async def conversation(self, case: Case, pending: Iterable[Document] = ()) -> list[Line]:
         """Everything said in a case, oldest first: the citizen, the bot and the officers.
@@ -144,15 +139,15 @@ class CaseRepository:
                 .limit(MAX_LINES)
                 .to_list(MAX_LINES),
                 self._store["case_entries"]
-                .find({"case_code": case.code, "officer": {"$type": "string"}}, _AUTHOR_FIELDS)
+                .find({"case_code": case.code, "by": {"$ne": BY_ITSELF}}, {"by": 1, "details": 1})
                 .to_list(MAX_LINES),
             )
         pictures = await self._pictures([message["_id"] for message in messages if message.get("attachments")])
         lines = [_citizen_line(message, pictures.get(message["_id"], ())) for message in messages]
-        names = await self._names(action["officer"] for action in actions)
-        wrote = {action["reply_id"]: action for action in actions if action.get("reply_id")}
+        names = await self._names(action["by"] for action in actions)
+        wrote = {action["details"]["reply_id"]: action["by"] for action in actions if "reply_id" in action["details"]}
         for reply in replies:
-            officer = wrote[reply["_id"]]["officer"] if reply["_id"] in wrote else None
+            officer = wrote.get(reply["_id"])
             lines.append(_reply_line(reply, names.get(officer, officer) if officer else None))
         # The router gives a reply the id of the decision it carries out.
         lines += _pending_lines(pending, {reply["_id"] for reply in replies})
@@ -164,7 +159,7 @@ class CaseRepository:
         with store_errors():
             found = self._store["case_entries"].find({"case_code": case.code}).sort([("at", -1)]).limit(100)
             documents = await found.to_list(100)
-        names = await self._names(document["officer"] for document in documents if document.get("officer"))
+        names = await self._names(document["by"] for document in documents if document["by"] != BY_ITSELF)
         return [_entry(document, names) for document in documents]
 
     async def contact(self, case: Case, lines: Sequence[Line] = ()) -> Contact:
@@ -284,11 +279,10 @@ class CaseRepository:
 _SUMMARY_FIELDS = dict.fromkeys(
     (
         *("code", "unit", "page", "category", "subtopic", "urgency", "priority", "state", "is_open"),
-        *("created_at", "last_message_at", "due_at", "closed_at", "closes_at"),
+        *("opened_at", "last_message_at", "due_at", "closed_at", "closes_at"),
     ),
     1,
 )
-_AUTHOR_FIELDS = {"officer": 1, "reply_id": 1}
 _LEDGER_FIELDS = {"case_code": 1, "state": 1, "received_at": 1, "seen_at": 1, "requested_at": 1}
 
 
@@ -305,28 +299,28 @@ def _summary(document: Document, now: datetime) -> CaseSummary:
         urgency=document["urgency"],
         is_open=document["is_open"] and not is_over,
         waits_for="officer" if document["state"] in WAITS_FOR_OFFICER else "citizen",
-        opened_at=document["created_at"],
+        opened_at=document["opened_at"],
         last_message_at=document["last_message_at"],
         due_at=document.get("due_at"),
         closed_at=document.get("closed_at") or (closes_at if is_over else None),
     )
 
 
-def _case(document: Document, latest_message: Document, now: datetime) -> Case:
+def _case(document: Document, now: datetime) -> Case:
     return Case(
         summary=_summary(document, now),
         citizen=Citizen(
-            channel=document.get("channel", "zalo"),
+            channel=document["channel"],
             page=document["page"],
             oa_id=document["oa_id"],
             user_id=document["user_id"],
             user_id_by_app=document.get("user_id_by_app"),
         ),
-        correlation_id=latest_message.get("correlation_id", ""),
+        correlation_id=document["correlation_id"],
         reasons=tuple(document.get("reasons", ())),
         doubts=tuple(document.get("doubts", ())),
         evidence=tuple(document.get("evidence", ())),
-        confidence=latest_message.get("confidence"),
+        confidence=document["confidence"],
     )
 
 
@@ -377,15 +371,15 @@ def _pending_lines(pending: Iterable[Document], in_ledger: set[str]) -> list[Lin
 
 
 def _entry(document: Document, names: Mapping[str, str]) -> Entry:
-    officer = document.get("officer")
-    is_reply = document.get("reply_id") is not None
+    by = document["by"]
+    is_reply = "reply_id" in document["details"]
     return Entry(
         at=document["at"],
         what=document["kind"],
-        by=names.get(officer, officer) if officer else None,
-        reasons=tuple(document.get("reasons", ())),
-        changes=tuple((change["field"], change["from"], change["to"]) for change in document.get("changes", ())),
-        note="" if is_reply else document.get("text") or "",
+        by=None if by == BY_ITSELF else names.get(by, by),
+        reasons=tuple(document["reasons"]),
+        changes=tuple((change["field"], change["from"], change["to"]) for change in document["changes"]),
+        note="" if is_reply else document["text"] or "",
     )
 
 

@@ -38,9 +38,14 @@ def a_case(number: int, **values: Any) -> Document:
         "oa_id": OA_ID,
         "user_id": user_id,
         "user_id_by_app": None,
+        "channel": "zalo",
+        "correlation_id": deterministic_id("correlation", str(number)),
+        "confidence": 0.85,
+        "conversation_id": None,
         "matter": f"{category}-{number}",
         "open_key": citizen_key(OA_ID, user_id),
         "unit": PAGE,
+        "unit_basis": "page",
         "category": category,
         "subtopic": None,
         "urgency": urgency,
@@ -48,7 +53,7 @@ def a_case(number: int, **values: Any) -> Document:
         "is_open": True,
         "state": "waiting_officer",
         "needs_person": True,
-        "created_at": opened_at,
+        "opened_at": opened_at,
         "last_message_at": opened_at,
         "due_at": opened_at + timedelta(hours=8),
         "closes_at": None,
@@ -57,6 +62,7 @@ def a_case(number: int, **values: Any) -> Document:
         "reasons": [],
         "doubts": [],
         "evidence": [],
+        "given": [],
         "citizen_version": 1,
         "officer_event_ids": [],
     }
@@ -65,7 +71,7 @@ def a_case(number: int, **values: Any) -> Document:
 
 def a_message(case: Document, text: str, *, at: datetime | None = None, number: int = 0, **values: Any) -> Document:
     """A citizen's message in a case."""
-    sent_at = at or case["created_at"]
+    sent_at = at or case["opened_at"]
     return {
         "_id": deterministic_id("message", case["code"], str(number), text),
         "case_code": case["code"],
@@ -94,28 +100,36 @@ def a_reply(
         "template": "officer" if origin == "officer" else "received",
         "state": "sent",
         "content": {"text": text},
-        "requested_at": at or case["created_at"] + timedelta(seconds=2),
+        "requested_at": at or case["opened_at"] + timedelta(seconds=2),
         "message_key": f"{case['oa_id']}:r-{deterministic_id(case['code'], text)[:12]}",
         "message_id": f"r-{deterministic_id(case['code'], text)[:12]}",
     } | values
 
 
 def an_entry(
-    case: Document, kind: str, *, at: datetime | None = None, officer: str | None = None, **values: Any
+    case: Document,
+    kind: str,
+    *,
+    at: datetime | None = None,
+    by: str = "router",
+    reply_id: str | None = None,
+    **values: Any,
 ) -> Document:
     """A line of a case's history."""
-    moment = at or case["created_at"]
-    entry: Document = {
+    moment = at or case["opened_at"]
+    return {
         "_id": deterministic_id("entry", case["code"], kind, moment.isoformat()),
         "case_id": case["_id"],
         "case_code": case["code"],
         "at": moment,
         "kind": kind,
+        "by": by,
         "event_id": deterministic_id("event", case["code"], kind, moment.isoformat()),
         "reasons": [],
         "changes": [],
-    }
-    return entry | ({"officer": officer} if officer else {}) | values
+        "details": {} if reply_id is None else {"reply_id": reply_id, "template": "officer"},
+        "text": None,
+    } | values
 
 
 def a_contact(case: Document, last_interaction_at: datetime) -> Document:
@@ -248,7 +262,7 @@ async def a_busy_night(store: Store) -> dict[str, Document]:
     entries = [an_entry(case, "opened") for case in cases]
     entries += [an_entry(break_in, "joined", at=minutes_ago(2.5)), an_entry(break_in, "joined", at=minutes_ago(2))]
     entries.append(
-        an_entry(waiting, "officer_reply", at=minutes_ago(480), officer=PAGE, reply_id=replies[3]["_id"], text="…")
+        an_entry(waiting, "officer_reply", at=minutes_ago(480), by=PAGE, reply_id=replies[3]["_id"], text="…")
     )
     contacts = [a_contact(case, case["last_message_at"]) for case in cases]
     await put(store, cases=cases, messages=messages, reply_ledger=replies, case_entries=entries, contacts=contacts)
