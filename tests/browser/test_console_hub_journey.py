@@ -40,10 +40,10 @@ class Phone:
             self._at = f"{sent['oa_id']}/{sent['user_id']}"
 
     async def has(self, text: str) -> bool:
-        """Whether the phone shows this text, come from the page."""
+        """Whether the phone shows this text from the page (`out` is the page's side)."""
         async with self._session.get(f"{self._simulator}/control/conversations/{self._at}") as answer:
             items = (await answer.json())["items"]
-        return any(text in (item.get("text") or "") for item in items if item["direction"] == "in")
+        return any(text in (item.get("text") or "") for item in items if item["direction"] == "out")
 
 
 @pytest.fixture
