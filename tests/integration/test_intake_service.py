@@ -436,13 +436,22 @@ async def test_without_kafka_webhooks_are_spooled_and_relayed_in_order_by_themse
     record_property("slowest_answer_seconds", round(slowest, 3))
     assert await spooled(intake) == 60
 
-    # A new process, as after a kill -9, goes on where the old one stopped.
+    # A new process, as after a kill -9, goes on where the old one stopped, and takes webhooks before Kafka is back.
     intake.process.kill()
     await asyncio.to_thread(intake.process.wait)
-    await asyncio.to_thread(intake.servers.start, "kafka")
-    await asyncio.to_thread(intake.servers.wait_ready, "kafka")
     with intake_process(intake.servers, config, "intake_test") as (process, url):
         again = Intake(intake.servers, url, intake.store, intake.http, process)
+
+        async def keeps_without_kafka() -> bool:
+            answers = [
+                await again.post(a_webhook("còn chờ", message_id=f"early-{citizen}", user_id=citizen))
+                for citizen in citizens
+            ]
+            return answers == [(200, "message.accepted")] * len(citizens)
+
+        await eventually(keeps_without_kafka)
+        await asyncio.to_thread(intake.servers.start, "kafka")
+        await asyncio.to_thread(intake.servers.wait_ready, "kafka")
         await eventually(lambda: is_ready(again))
         for citizen in citizens:
             assert await again.post(a_webhook("sau cùng", message_id=f"last-{citizen}", user_id=citizen)) == (
@@ -457,7 +466,7 @@ async def test_without_kafka_webhooks_are_spooled_and_relayed_in_order_by_themse
 
     texts = citizen_texts(await read_all(intake.servers.state.kafka or "", topics.CITIZEN_MESSAGES))
     for citizen in citizens:
-        assert texts[citizen] == [*(f"tin {number}" for number in range(12)), "sau cùng"]
+        assert texts[citizen] == [*(f"tin {number}" for number in range(12)), "còn chờ", "sau cùng"]
 
 
 async def test_without_kafka_and_database_the_sender_is_told_to_come_again(
