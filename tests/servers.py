@@ -357,4 +357,4 @@ def _suite_of(node_id: str) -> str:
     return parts[1] if len(parts) > 2 else parts[0]
 
 
-__all__ = ["RunningHub", "StackError", "backend", "report_backend", "running_hub"]
+__all__ = ["KAFKA_TITLE", "RunningHub", "StackError", "backend", "report_backend", "running_hub"]
