@@ -236,7 +236,7 @@ def _mongo_container() -> Iterator[str]:
         yield uri
 
 
-def _mongo_product(uri: str) -> str:
+def mongo_product(uri: str) -> str:
     """Which product really answers, whatever its address or image is called."""
     with MongoClient[dict[str, Any]](uri) as client:
         info = client.server_info()
@@ -278,12 +278,12 @@ def mongo_uri() -> Iterator[str]:
     """Address of a durable MongoDB-protocol server; databases are the test's own to name uniquely and to drop."""
     if backend() == "docker":
         with _mongo_container() as uri:
-            _titles["mongo_uri"] = f"{_mongo_product(uri)} (container {MONGO_IMAGE})"
+            _titles["mongo_uri"] = f"{mongo_product(uri)} (container {MONGO_IMAGE})"
             yield uri
     else:
         with running_hub(only=["mongo"]) as servers:
             assert servers.state.mongo is not None
-            _titles["mongo_uri"] = f"{_mongo_product(servers.state.mongo)} (embedded)"
+            _titles["mongo_uri"] = f"{mongo_product(servers.state.mongo)} (embedded)"
             yield servers.state.mongo
 
 
@@ -299,7 +299,7 @@ def kafka_cluster() -> Iterator[RunningHub]:
 def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
     """A whole hub: servers, services and simulator."""
     with running_hub() as running:
-        product = _mongo_product(running.state.mongo or "")
+        product = mongo_product(running.state.mongo or "")
         _titles["hub"] = f"whole hub: {KAFKA_TITLE} (embedded, 1 node), {product} (embedded)"
         yield running
         if request.session.testsfailed:
@@ -357,4 +357,4 @@ def _suite_of(node_id: str) -> str:
     return parts[1] if len(parts) > 2 else parts[0]
 
 
-__all__ = ["KAFKA_TITLE", "RunningHub", "StackError", "backend", "report_backend", "running_hub"]
+__all__ = ["KAFKA_TITLE", "RunningHub", "StackError", "backend", "mongo_product", "report_backend", "running_hub"]

@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 
 from tests.chaos.judge import Verdict, judge
-from tests.servers import KAFKA_TITLE, RunningHub, running_hub
+from tests.servers import KAFKA_TITLE, RunningHub, mongo_product, running_hub
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -44,7 +44,9 @@ WRITERS = 24
 def broken_hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
     """A hub of its own: other tests should not live on what this one leaves."""
     with running_hub(environment={"SIMULATOR_TIME_SCALE": "0.02", "SIMULATOR_RATE_LIMIT_PER_MINUTE": "0"}) as hub:
-        request.node.user_properties.append(("servers", [f"whole hub: {KAFKA_TITLE} (embedded), {hub.mongo_title}"]))
+        request.node.user_properties.append(
+            ("servers", [f"whole hub: {KAFKA_TITLE} and {mongo_product(str(hub.state.mongo))} (embedded)"])
+        )
         yield hub
 
 

@@ -43,7 +43,7 @@ from shared.mongo import Store, open_store
 from shared.settings import HubSettings
 from shared.topics import Topic
 from tests.factories import a_message
-from tests.servers import KAFKA_TITLE, RunningHub, _mongo_product, running_hub
+from tests.servers import KAFKA_TITLE, RunningHub, mongo_product, running_hub
 from tests.unit.intake.support import APP_ID, KEY, NEXT_KEY, OA_ID, as_raw, payload, signature_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,7 +180,7 @@ def servers() -> Iterator[RunningHub]:
 @pytest.fixture(autouse=True)
 def servers_in_the_report(request: pytest.FixtureRequest, servers: RunningHub) -> None:
     request.node.user_properties.append(
-        ("servers", [f"{KAFKA_TITLE} (embedded, 1 node)", f"{_mongo_product(servers.state.mongo or '')} (embedded)"])
+        ("servers", [f"{KAFKA_TITLE} (embedded, 1 node)", f"{mongo_product(servers.state.mongo or '')} (embedded)"])
     )
 
 
