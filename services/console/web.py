@@ -252,15 +252,21 @@ class Visit:
 
     def reason(self, code: str) -> str:
         """A reason in words; for a code that has none yet the words of its area, with the code."""
-        if self.texts.has(f"reason.{code}"):
-            return self.texts(f"reason.{code}")
-        area = self.texts.words(f"reason.{code.partition('.')[0]}.other", "")
+        key = code.removeprefix("rule.")  # the router marks the rules of its rule book so
+        if self.texts.has(f"reason.{key}"):
+            return self.texts(f"reason.{key}")
+        area = self.texts.words(f"reason.{key.partition('.')[0]}.other", "")
         return f"{area} ({code})" if area else code
 
     def found(self, evidence: str) -> str:
         """What was found in a text: a word of our lists, a street, a unit by its name."""
         kind, _, key = evidence.rpartition(":")
-        return self.unit_name(key) if kind else evidence
+        if not kind:
+            return evidence
+        ward = next((unit for unit in self.deps.directory.units if f"{key}-".startswith(f"{unit.slug}-")), None)
+        if ward is None:
+            return key.replace("-", " ")
+        return f"{self.unit_name(ward.slug)} {key.removeprefix(ward.slug).strip('-')}".strip()
 
     def changed(self, field: str, value: str | None) -> str:
         """A value in the history in words: a unit, a category, a moment."""

@@ -94,6 +94,7 @@ async def test_a_tip_reaches_the_right_ward_is_answered_on_the_phone_and_closed(
             re.compile("Đã gửi|Đã nhận|Đã xem"), timeout=PATIENCE_MS
         )
         await expect(page.locator("#case-head")).to_contain_text("Đã đóng", timeout=PATIENCE_MS)
+        await expect(page.locator("#act-reopen")).to_be_visible(timeout=PATIENCE_MS)  # not “close” any more
         await page.screenshot(path=SHOTS / "hub-2-answered.png")
         await page.goto(f"{hub.state.console}/queue?view=closed")
         await expect(page.locator("#queue")).to_contain_text(code)

@@ -143,6 +143,7 @@
   const lines = byId("lines");
   const toEnd = () => { if (lines) lines.scrollTop = lines.scrollHeight; };
   let wasAtEnd = true;
+  const wasOpen = lines && byId("case-head").dataset.open;
   let said = lines ? all(".line.citizen", lines).length : 0;
   if (lines) {
     toEnd();
@@ -155,6 +156,8 @@
     const now = all(".line.citizen", target).length;
     if (now > said) byId("announce").textContent = texts["live.new_line"];
     said = now;
+    const isOpen = byId("case-head").dataset.open;
+    if (isOpen !== wasOpen && !reply.value.trim() && !document.querySelector("details.act[open]")) location.reload();
     const send = byId("send");
     if (send) send.disabled = Boolean(document.querySelector(".window.closed, .window.withdrawn"));
   }

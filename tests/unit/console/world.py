@@ -194,8 +194,8 @@ async def a_busy_night(store: Store) -> dict[str, Document]:
         category="emergency",
         opened_at=minutes_ago(3),
         due_at=minutes_ago(2),
-        reasons=["emergency.theft_now", "unit.place_in_text"],
-        evidence=["bẻ khóa", "còn ở đó", "place:tan-chanh-hiep"],
+        reasons=["rule.emergency.theft_now", "unit.place_in_text"],
+        evidence=["bẻ khóa", "còn ở đó", "place:tan-chanh-hiep-21"],
         doubts=["unit.gazetteer_unverified"],
     )
     fire = a_case(41, category="emergency", opened_at=minutes_ago(1), due_at=minutes_ago(-0.5))
