@@ -86,6 +86,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
             _index("citizen_key", "matter", unique=True, only={"is_open": True}),
             _index("citizen_key", "-last_message_at"),
             _index("open_key"),
+            _index("unit", "is_open", "-last_message_at"),
             _index("unit", "is_open", "priority", "due_at"),
         ),
     ),

@@ -1,9 +1,11 @@
 """The stack's command line; `make help` lists what people use."""
 
+import json
 import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from stack import kafka_jars
 from stack.errors import StackError
@@ -106,6 +108,15 @@ def lock_kafka() -> None:
     terminal.say(f"{len(jars)} jars written to {kafka_jars.LIST}")
 
 
+def _demo_sign_in(hub: Hub) -> str:
+    """How to sign in to the demonstration: an account a unit, the district lead's, one password."""
+    try:
+        password = json.loads((hub.home / "demo-accounts.json").read_text("utf-8"))["password"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    return f"  sign in as tan-chanh-hiep (any unit's page name, or lanh-dao), password {escape(password)}"
+
+
 def show(state: HubState, hub: Hub) -> None:
     """Print where everything is and what to do next."""
     lines = [""]
@@ -120,8 +131,7 @@ def show(state: HubState, hub: Hub) -> None:
         for service, addresses in state.instances.items():
             lines += [f"  {service:<9} {address}/health/ready" for address in addresses]
     if state.console:
-        demo = f"  (demo accounts: {hub.home / 'demo-accounts.json'})" if state.simulator else ""
-        lines.append(f"  Officers  {state.console}/{demo}")
+        lines.append(f"  Officers  {state.console}/{_demo_sign_in(hub) if state.simulator else ''}")
     if state.simulator:
         lines.append('  Ask       ./hub ask "làm căn cước cần giấy tờ gì vậy" --page tan-chanh-hiep')
     lines += [f"  Logs      {hub.supervisor.logs}  (make logs)", "  Stop      make down  (data is kept)"]
