@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -112,7 +114,10 @@ def build_web(deps: ConsoleDeps) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(enter)],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        servers=[{"url": "/", "description": "this console"}],
+        # The bearer only describes how programs sign in; `enter` does the judging.
+        dependencies=[Security(HTTPBearer(auto_error=False)), Depends(enter)],
     )
     web.include_router(sign_in.router)
     web.include_router(pages.router)
@@ -124,6 +129,11 @@ def build_web(deps: ConsoleDeps) -> FastAPI:
     web.add_exception_handler(HTTPException, partial(_told, deps=deps))
     web.add_exception_handler(Exception, partial(_told, deps=deps))
     return web
+
+
+def openapi_document(settings: ConsoleSettings) -> dict[str, Any]:
+    """The HTTP API's contract; committed as docs/openapi/console.json."""
+    return build_web(build_deps(settings, open_store(settings))).openapi()
 
 
 async def _told(request: Request, error: Exception, *, deps: ConsoleDeps) -> Response:
