@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from simulator.app import build_app
+from simulator.app import build_app, build_pages
 from simulator.core import Simulator
 from simulator.server import bind, build_server
 from simulator.settings import SettingsError, SimulatorSettings
 from simulator.storage import DamagedFileError
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_openapi(wanted: bool) -> None:
+    if wanted:
+        typer.echo(json.dumps(build_pages(None).openapi(), ensure_ascii=False, indent=1))
+        raise typer.Exit
 
 
 @command.command()
@@ -66,15 +73,23 @@ def serve(
         bool,
         typer.Option(envvar="SIMULATOR_REQUIRE_APPSECRET_PROOF", help="Refuse calls without a valid appsecret_proof."),
     ] = False,
+    article_seconds: Annotated[
+        float,
+        typer.Option(envvar="SIMULATOR_ARTICLE_SECONDS", help="How long an article or a video is being processed."),
+    ] = 3.0,
     log_entries: Annotated[
         int, typer.Option(envvar="SIMULATOR_LOG_ENTRIES", help="Log entries kept in memory.")
     ] = 200_000,
+    openapi: Annotated[
+        bool,
+        typer.Option("--openapi", help="Print the OpenAPI document and stop.", is_eager=True, callback=_print_openapi),
+    ] = False,
     log_file_max_bytes: Annotated[
         int, typer.Option(envvar="SIMULATOR_LOG_FILE_MAX_BYTES", help="Size at which log.jsonl is set aside.")
     ] = 256_000_000,
 ) -> None:
     """Stand in for Zalo Official Accounts: OAuth v4, OA API, signed webhooks, and a phone page at /."""
-    given = dict(locals())
+    given = {name: value for name, value in locals().items() if name != "openapi"}
     try:
         settings = SimulatorSettings(**given)
         listener = bind(settings.host, settings.port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from simulator import events
 from simulator.clock import iso
-from simulator.core import Simulator
+from simulator.core import Simulator, conversation_id_of
 from simulator.moods import Mood, MoodRequest
-from simulator.world import PAGE_STATES, PERSON_SWITCHES, App, Contact, Page, UnknownPage
+from simulator.world import PAGE_STATES, PERSON_SWITCHES, App, Contact, Page, Template, UnknownPage
 
 router = APIRouter(prefix="/control", tags=["control"])
 MAX_WAIT_SECONDS = 60.0
@@ -46,6 +47,7 @@ class MessageIn(Who):
     text: str = Field("", max_length=20_000)
     attachments: list[AttachmentIn] = []
     quote_msg_id: str = ""
+    anonymous: bool = Field(False, description="A visitor without an account: anonymous_send_* events, no window.")
     hidden: bool = Field(False, description="A button of type oa.query.hide: not shown in the chat.")
     display_name: str | None = None
     phone: str | None = None
@@ -144,6 +146,15 @@ class FollowersIn(_Request):
     )
 
 
+class TemplateIn(_Request):
+    """An approved template; parameters stand in angle brackets."""
+
+    template_id: str = Field(min_length=1, max_length=50)
+    name: str = ""
+    text: str = Field(min_length=1, max_length=2_000)
+    by_user_id: bool = Field(True, description="False: made for phones only, by user id it is refused with -249.")
+
+
 class ResetIn(_Request):
     """What to forget beside people, conversations, moods, clock and log."""
 
@@ -193,6 +204,7 @@ async def send_message(body: MessageIn, request: Request) -> dict[str, Any]:
         attachments=[attachment.model_dump() for attachment in body.attachments],
         quote_message_id=body.quote_msg_id,
         hidden=body.hidden,
+        anonymous=body.anonymous,
         wait=body.wait,
     )
     return {
@@ -201,6 +213,7 @@ async def send_message(body: MessageIn, request: Request) -> dict[str, Any]:
         "oa_id": page.oa_id,
         "user_id": contact.user_id,
         "user_id_by_app": contact.user_id_by_app,
+        "conversation_id": conversation_id_of(contact) if body.anonymous else None,
         "webhook": written.attempt.public() if written.attempt else None,
     }
 
@@ -428,6 +441,21 @@ async def set_page(page_name: str, body: PageIn, request: Request) -> dict[str, 
     page = page_of(simulator_of(request), page_name)
     page.state = body.state
     return {"oa_id": page.oa_id, "state": page.state, "code": PAGE_STATES[page.state]}
+
+
+@router.get("/pages/{page_name}/broadcasts")
+async def list_broadcasts(page_name: str, request: Request) -> dict[str, Any]:
+    """What a page sent to many: how many got it, and how many had got one that day already."""
+    page = page_of(simulator_of(request), page_name)
+    return {"items": [{**asdict(sent), "at": iso(sent.at_ms)} for sent in page.broadcasts]}
+
+
+@router.post("/templates")
+async def add_template(body: TemplateIn, request: Request) -> dict[str, Any]:
+    """Add or replace a template that pages may send."""
+    templates = simulator_of(request).world.templates
+    templates[body.template_id] = Template(**body.model_dump())
+    return {"templates": [asdict(template) for template in templates.values()]}
 
 
 @router.post("/tokens/revoke")

@@ -22,7 +22,7 @@ from simulator.settings import SimulatorSettings, load_zalo_config
 from simulator.storage import next_run_number
 from simulator.uploads import MediaStore
 from simulator.webhooks import Attempt, Delivery, WebhookSender
-from simulator.world import SUB_QUOTA_TOTAL, Contact, Page, World
+from simulator.world import SUB_QUOTA_TOTAL, Contact, Page, Template, World
 
 _DATA = Path(__file__).parent / "data"
 
@@ -53,6 +53,9 @@ class Simulator:
             seed=settings.seed,
             webhook_url=settings.webhook_url,
             names=yaml.safe_load((_DATA / "names.yaml").read_text(encoding="utf-8")),
+            templates=[
+                Template(**fields) for fields in yaml.safe_load((_DATA / "templates.yaml").read_text(encoding="utf-8"))
+            ],
         )
         self.tokens = TokenOffice(self.world, self.clock, settings.state_dir / "tokens.json")
         self.media = MediaStore(settings.state_dir / "media", settings.state_dir / "uploads.json")
@@ -112,9 +115,13 @@ class Simulator:
         attachments: list[dict[str, Any]] | None = None,
         quote_message_id: str = "",
         hidden: bool = False,
+        anonymous: bool = False,
         wait: bool = True,
     ) -> Written:
-        """A person sends a message to a page; it opens the page's window and becomes a webhook."""
+        """A person sends a message to a page; it opens the page's window and becomes a webhook.
+
+        An anonymous visitor's message opens no window: its answer needs the event's conversation id.
+        """
         attachments = attachments or []
         now = self.clock.now_ms()
         msg_id = self.message_ids.next()
@@ -126,9 +133,13 @@ class Simulator:
             message["quote_msg_id"] = quote_message_id
         if wire:
             message["attachments"] = wire
-        contact.interact(now)
-        contact.wrote = True
-        page.touch(contact.user_id)
+        if anonymous:
+            contact.anonymous = True
+            message["conversation_id"] = conversation_id_of(contact)
+        else:
+            contact.interact(now)
+            contact.wrote = True
+            page.touch(contact.user_id)
         conversation = contact.conversation
         item = conversation.add(
             "in",
@@ -143,7 +154,10 @@ class Simulator:
             state="sending",
             hidden=hidden,
         )
-        event = events.from_user(page, contact, events.user_message_name(attachments), now, message=message)
+        event_name = events.user_message_name(attachments)
+        if anonymous:
+            event_name = event_name.replace("user_send_", "anonymous_send_")
+        event = events.from_user(page, contact, event_name, now, message=message)
         delivery = self._delivery(page, contact, event)
         delivery.on_attempt = lambda attempt: _mark(conversation, item, attempt)
         if wait:
@@ -235,7 +249,7 @@ class Simulator:
             "text": "Xin chào",
             "media_url": f"{self.public_url}/static/sample.png",
             "group_id": f"f{page.oa_id}",
-            "conversation_id": f"c{contact.user_id}",
+            "conversation_id": conversation_id_of(contact),
         }
         event = events.from_template(page, contact, event_name, now, values=values, override=override or {})
         delivery = self._delivery(page, contact, event)
@@ -250,8 +264,16 @@ class Simulator:
 
     # What pages do
 
-    def post(self, page: Page, contact: Contact, outgoing: Outgoing, quota: QuotaType) -> dict[str, Any]:
-        """An accepted consultation message reaches the phone, its echo the webhook; returns Zalo's answer data."""
+    def tell(self, page: Page, user_id: str, event: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """Send an event on its way without waiting; a person's events keep their order."""
+        delivery = self.webhooks.prepare(page.app, event, oa_id=page.oa_id, user_id=user_id)
+        delivery.headers.update(headers or {})
+        self.webhooks.enqueue(delivery)
+
+    def post(
+        self, page: Page, contact: Contact, outgoing: Outgoing, quota: QuotaType | None, *, conversation_id: str = ""
+    ) -> dict[str, Any]:
+        """An accepted message reaches the phone, its echo the webhook; returns Zalo's answer data."""
         now = self.clock.now_ms()
         msg_id = self.message_ids.next()
         message: dict[str, Any] = {"msg_id": msg_id}
@@ -261,6 +283,8 @@ class Simulator:
             message["quote_msg_id"] = outgoing.quote_message_id
         if outgoing.attachments:
             message["attachments"] = outgoing.attachments
+        if conversation_id:
+            message["conversation_id"] = conversation_id
         conversation = contact.conversation
         conversation.add(
             "out",
@@ -274,7 +298,8 @@ class Simulator:
         for item in reversed(conversation.items[-20:]):
             if item.direction == "in" and item.state == "received":
                 conversation.set_state(item, "seen")
-        page.touch(contact.user_id)
+        if not conversation_id:
+            page.touch(contact.user_id)
         self.webhooks.enqueue(
             self._delivery(page, contact, events.from_page(page, contact, outgoing.event_name, now, message=message))
         )
@@ -282,7 +307,7 @@ class Simulator:
             self.receipt(page, contact, seen=False, msg_ids=[msg_id])
             self.receipt(page, contact, seen=True, msg_ids=[msg_id])
         data: dict[str, Any] = {"message_id": msg_id, "user_id": contact.user_id, "sent_time": str(now)}
-        if charged := self._charge(page, quota):
+        if quota and (charged := self._charge(page, quota)):
             data["quota"] = charged
         return data
 
@@ -295,10 +320,7 @@ class Simulator:
         self.clock.offset_seconds = 0.0
         self.world.people.clear()
         for page in self.world.pages.values():
-            page.contacts.clear()
-            page.recent.clear()
-            page.state = "normal"
-            page.sub_quota_remain = SUB_QUOTA_TOTAL
+            page.forget_all()
         for app in self.world.apps.values():
             app.subscribed = True
             app.minute = 0
@@ -315,6 +337,11 @@ class Simulator:
 
     def _delivery(self, page: Page, contact: Contact, event: dict[str, Any]) -> Delivery:
         return self.webhooks.prepare(page.app, event, oa_id=page.oa_id, user_id=contact.user_id)
+
+
+def conversation_id_of(contact: Contact) -> str:
+    """Id of an anonymous visitor's conversation."""
+    return f"c{contact.user_id}"
 
 
 def _mark(conversation: Conversation, item: Item, attempt: Attempt) -> None:

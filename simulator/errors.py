@@ -7,6 +7,10 @@ from typing import Any
 ERROR_TEXTS: dict[int, str] = {
     -32: "Your application reached limit call api",
     -100: "attachment_id was expired",
+    -108: "Phone number is invalid",
+    -124: "Access token invalid",
+    -133: "This message cannot be sent at night (10:00PM - 6:00AM)",
+    -144: "Daily limit of messages is reached",
     -200: "Send message failed",
     -201: "{field} is invalid!",
     -204: "Offical Account is disable",

@@ -76,6 +76,20 @@ def follow_change(page: Page, contact: Contact, *, follows: bool, source: str, a
     )
 
 
+def delivered_to_phone(page: Page, phone: str, msg_id: str, tracking_id: str, at_ms: int) -> dict[str, Any]:
+    """A template message reached a phone number; the person has no id here."""
+    message = {"delivery_time": str(at_ms), "msg_id": msg_id, "tracking_id": tracking_id}
+    return {
+        "app_id": page.app.app_id,
+        "oa_id": page.oa_id,
+        "event_name": "user_received_message",
+        "timestamp": str(at_ms),
+        "sender": {"id": page.oa_id},
+        "recipient": {"id": phone},
+        "message": message,
+    }
+
+
 def user_message_name(attachments: list[dict[str, Any]]) -> str:
     """The event a person's message becomes, by its first attachment."""
     return USER_MESSAGE_EVENTS[attachments[0]["type"]][0] if attachments else "user_send_text"

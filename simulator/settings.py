@@ -100,5 +100,6 @@ class SimulatorSettings(BaseSettings):
     auto_receipts: bool = False
     rate_limit_per_minute: Annotated[int, Field(ge=0)] = 4000
     require_appsecret_proof: bool = False
+    article_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
     log_entries: Annotated[int, Field(ge=1000, le=5_000_000)] = 200_000
     log_file_max_bytes: Annotated[int, Field(ge=1_000_000)] = 256_000_000

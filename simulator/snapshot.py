@@ -12,7 +12,7 @@ from typing import Any
 from simulator.clock import Clock
 from simulator.conversations import Item
 from simulator.storage import read_document, write_atomically
-from simulator.world import Contact, Page, Person, World
+from simulator.world import Article, Broadcast, Contact, Page, Person, World
 
 KEPT_ITEMS = 100
 _MIN_INTERVAL_SECONDS = 20.0
@@ -48,6 +48,10 @@ def restore(path: Path, world: World, clock: Clock) -> None:
         for fields in saved["contacts"]:
             _restore_contact(page, world.contact(page, fields["citizen"]), fields)
         page.recent = {user_id: None for user_id in saved["recent"] if user_id in page.contacts}
+        page.tags = {name: dict.fromkeys(members) for name, members in saved.get("tags", {}).items()}
+        page.fields = saved.get("fields", {})
+        page.articles = {article["article_id"]: Article(**article) for article in saved.get("articles", [])}
+        page.broadcasts = [Broadcast(**broadcast) for broadcast in saved.get("broadcasts", [])]
 
 
 async def save_forever(changes: Callable[[], int], write: Callable[[], None]) -> None:
@@ -67,6 +71,10 @@ def _page(page: Page) -> dict[str, Any]:
         "state": page.state,
         "sub_quota_remain": page.sub_quota_remain,
         "recent": list(page.recent),
+        "tags": {name: list(members) for name, members in page.tags.items()},
+        "fields": page.fields,
+        "articles": [asdict(article) for article in page.articles.values()],
+        "broadcasts": [asdict(broadcast) for broadcast in page.broadcasts],
         "contacts": [_contact(contact) for contact in page.contacts.values()],
     }
 
@@ -84,6 +92,11 @@ def _contact(contact: Contact) -> dict[str, Any]:
         "left": contact.left,
         "wrote": contact.wrote,
         "shared_info": contact.shared_info,
+        "custom_info": contact.custom_info,
+        "alias": contact.alias,
+        "external_id": contact.external_id,
+        "anonymous": contact.anonymous,
+        "broadcast_day": contact.broadcast_day,
         "switch": "" if contact.switch == "none" else contact.switch,
     }
     return fields | {name: value for name, value in extra.items() if value}
@@ -96,6 +109,11 @@ def _restore_contact(page: Page, contact: Contact, fields: dict[str, Any]) -> No
     contact.wrote = fields.get("wrote", False)
     contact.switch = fields.get("switch", "none")
     contact.shared_info = fields.get("shared_info", {})
+    contact.custom_info = fields.get("custom_info", {})
+    contact.alias = fields.get("alias", "")
+    contact.external_id = fields.get("external_id", "")
+    contact.anonymous = fields.get("anonymous", False)
+    contact.broadcast_day = fields.get("broadcast_day", 0)
     if "items" in fields:
         # Webhooks that were still on their way died with the process.
         items = [Item(**item) for item in fields["items"]]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from simulator import events
+from simulator.answers import Answer, as_object, known_contact, number, success, words
 from simulator.clock import VIETNAM
 from simulator.conversations import Item
 from simulator.core import Simulator
@@ -19,33 +20,6 @@ LIST_CEILING = 10_000
 CHATS_MAX_COUNT = 10
 REACTIONS = frozenset({"/-strong", "/-heart", ":>", ":o", ":-((", ":-h", "/-remove"})
 
-Answer = dict[str, Any]
-
-
-def _success(data: Any) -> Answer:
-    return {"data": data, "error": 0, "message": "Success"}
-
-
-def _contact(page: Page, body: Any) -> Contact:
-    user_id = body.get("user_id") if isinstance(body, dict) else None
-    if isinstance(user_id, int):
-        user_id = str(user_id)
-    if not isinstance(user_id, str) or not user_id.isdigit():
-        raise ZaloRefusal(-201, field="user_id")
-    contact = page.contacts.get(user_id)
-    if contact is None or not (contact.follows or contact.last_interaction_ms):
-        raise ZaloRefusal(-213)
-    return contact
-
-
-def _number(data: dict[str, Any], name: str, default: int, maximum: int) -> int:
-    value = data.get(name, default)
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or not 0 <= value <= maximum:
-        raise ZaloRefusal(-201, field=name)
-    return value
-
 
 def _vietnamese_date(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, tz=VIETNAM).strftime("%d/%m/%Y")
@@ -53,16 +27,16 @@ def _vietnamese_date(at_ms: int) -> str:
 
 def detail(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
     """GET /v3.0/oa/user/detail."""
-    contact = _contact(page, data)
+    contact = known_contact(page, data)
     person = simulator.world.person(contact.citizen)
     avatar = f"{simulator.public_url}/static/avatar.svg"
-    return _success(
+    return success(
         {
             "user_id": contact.user_id,
             "user_id_by_app": contact.user_id_by_app,
-            "user_external_id": "",
+            "user_external_id": contact.external_id,
             "display_name": person.display_name,
-            "user_alias": person.display_name,
+            "user_alias": contact.alias or person.display_name,
             "is_sensitive": False,
             "user_last_interaction_date": (
                 _vietnamese_date(contact.last_interaction_ms) if contact.last_interaction_ms else ""
@@ -71,7 +45,10 @@ def detail(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
             "avatar": avatar,
             "avatars": {"120": avatar, "240": avatar},
             "dynamic_param": "",
-            "tags_and_notes_info": {"notes": [], "tag_names": []},
+            "tags_and_notes_info": {
+                "notes": [],
+                "tag_names": [name for name, members in page.tags.items() if contact.user_id in members],
+            },
             "shared_info": _shared_info(contact),
         }
     )
@@ -82,11 +59,36 @@ def _shared_info(contact: Contact) -> dict[str, str]:
     return {name: shared.get(name, "") for name in ("name", "phone", "address", "city", "district")}
 
 
+def update(page: Page, body: Any) -> Answer:
+    """POST /v3.0/oa/user/update: what a page writes down about a person; members left out stay as they are."""
+    contact, body = known_contact(page, body), as_object(body)
+    shared = body.get("shared_info", {})
+    if not isinstance(shared, dict):
+        raise ZaloRefusal(-201, field="shared_info")
+    for name in ("user_alias", "user_external_id"):
+        if name in body:
+            words(body, name)
+    contact.alias = body.get("user_alias", contact.alias)
+    contact.external_id = body.get("user_external_id", contact.external_id)
+    names: dict[str, str] = {"city_id": "city", "district_id": "district"}
+    contact.shared_info |= {names.get(str(name), str(name)): str(value) for name, value in shared.items()}
+    return success()
+
+
+def erase(page: Page, body: Any) -> Answer:
+    """POST /v2.0/oa/deletefollowerinfo: forget what the page wrote down; the conversation stays on the phone."""
+    contact = known_contact(page, body)
+    contact.shared_info, contact.alias, contact.external_id, contact.custom_info = {}, "", "", {}
+    for members in page.tags.values():
+        members.pop(contact.user_id, None)
+    return success()
+
+
 def getlist(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
     """GET /v3.0/oa/user/getlist: people of a page by interaction period and following."""
-    offset = _number(data, "offset", 0, LIST_MAX_OFFSET)
-    count = _number(data, "count", LIST_MAX_COUNT, LIST_MAX_COUNT)
-    follower = data.get("is_follower")
+    offset = number(data, "offset", 0, LIST_MAX_OFFSET)
+    count = number(data, "count", LIST_MAX_COUNT, LIST_MAX_COUNT)
+    follower, tag_name = data.get("is_follower"), data.get("tag_name")
     since, until = _period(data.get("last_interaction_period"), simulator.clock.now())
     found = [
         contact.user_id
@@ -94,10 +96,10 @@ def getlist(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
         if (contact.follows or contact.last_interaction_ms)
         and (follower is None or contact.follows == (str(follower).lower() == "true"))
         and (not since or since <= contact.last_interaction_ms < until)
-        and not data.get("tag_name")
+        and (not tag_name or contact.user_id in page.tags.get(tag_name, {}))
     ]
     total = min(len(found), LIST_CEILING)
-    return _success(
+    return success(
         {
             "total": total,
             "count": count,
@@ -136,7 +138,7 @@ def _period(name: Any, now: datetime) -> tuple[int, int]:
 def getoa(page: Page) -> Answer:
     """GET /v2.0/oa/getoa; the id comes under both names that clients read."""
     name = page.config.name or page.config.page
-    return _success(
+    return success(
         {
             "oaid": page.oa_id,
             "oa_id": page.oa_id,
@@ -170,11 +172,11 @@ def quota(simulator: Simulator, page: Page, body: Any) -> Answer:
             "remain": str(page.sub_quota_remain),
             "valid_through": "31/12/2027",
         }
-        return _success([asset])
-    contact = _contact(page, body)
+        return success([asset])
+    contact = known_contact(page, body)
     promotion = {"daily_total": 1, "daily_remain": 1, "monthly_total": 4, "monthly_remain": 4}
     open_now = _window_is_free(simulator, contact)
-    return _success(
+    return success(
         {
             "last_interaction": str(contact.last_interaction_ms),
             "cs_reply": {"remain": 8 if open_now else 0, "total": 8},
@@ -189,12 +191,12 @@ def quota_v2(simulator: Simulator, page: Page, body: Any) -> Answer:
         for contact in page.contacts.values():
             if contact.conversation.find(str(message_id)):
                 free = _window_is_free(simulator, contact)
-                return _success({"type": "reply", "remain": 8 if free else 0, "total": 8})
+                return success({"type": "reply", "remain": 8 if free else 0, "total": 8})
         raise ZaloRefusal(-201, field="message_id")
     if isinstance(body, dict) and "user_id" in body:
-        _contact(page, body)
-        return _success({"type": "promotion", "remain": 1, "total": 1})
-    return _success({"type": "sub_quota", "remain": page.sub_quota_remain, "total": SUB_QUOTA_TOTAL})
+        known_contact(page, body)
+        return success({"type": "promotion", "remain": 1, "total": 1})
+    return success({"type": "sub_quota", "remain": page.sub_quota_remain, "total": SUB_QUOTA_TOTAL})
 
 
 def _window_is_free(simulator: Simulator, contact: Contact) -> bool:
@@ -203,24 +205,24 @@ def _window_is_free(simulator: Simulator, contact: Contact) -> bool:
 
 def recent_chats(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
     """GET /v2.0/oa/listrecentchat: the newest message of each person, newest first."""
-    offset = _number(data, "offset", 0, 1_000_000)
-    count = _number(data, "count", CHATS_MAX_COUNT, CHATS_MAX_COUNT)
+    offset = number(data, "offset", 0, 1_000_000)
+    count = number(data, "count", CHATS_MAX_COUNT, CHATS_MAX_COUNT)
     newest = list(reversed(page.recent))[offset : offset + count]
     chats = [
         _chat(simulator, page, contact, contact.conversation.items[-1])
         for contact in map(page.contacts.__getitem__, newest)
         if contact.conversation.items
     ]
-    return _success(chats)
+    return success(chats)
 
 
 def conversation(simulator: Simulator, page: Page, data: dict[str, Any]) -> Answer:
     """GET /v2.0/oa/conversation: messages with one person, newest first."""
-    contact = _contact(page, data)
-    offset = _number(data, "offset", 0, 1_000_000)
-    count = _number(data, "count", CHATS_MAX_COUNT, CHATS_MAX_COUNT)
+    contact = known_contact(page, data)
+    offset = number(data, "offset", 0, 1_000_000)
+    count = number(data, "count", CHATS_MAX_COUNT, CHATS_MAX_COUNT)
     newest = list(reversed(contact.conversation.items))[offset : offset + count]
-    return _success([_chat(simulator, page, contact, item) for item in newest])
+    return success([_chat(simulator, page, contact, item) for item in newest])
 
 
 def _chat(simulator: Simulator, page: Page, contact: Contact, item: Item) -> dict[str, Any]:
@@ -256,7 +258,7 @@ def _chat(simulator: Simulator, page: Page, contact: Contact, item: Item) -> dic
 
 def react(simulator: Simulator, page: Page, recipient: dict[str, Any], action: dict[str, Any]) -> Answer:
     """POST /v2.0/oa/message with sender_action: a page reacts to a person's message; it costs no quota."""
-    contact = _contact(page, recipient)
+    contact = known_contact(page, recipient)
     icon, message_id = action.get("react_icon"), action.get("react_message_id")
     item = contact.conversation.find(str(message_id))
     if item is None:
@@ -269,5 +271,5 @@ def react(simulator: Simulator, page: Page, recipient: dict[str, Any], action: d
     event = events.from_page(
         page, contact, "oa_reacted_message", now, message={"msg_id": item.msg_id, "react_icon": icon}
     )
-    simulator.webhooks.enqueue(simulator.webhooks.prepare(page.app, event, oa_id=page.oa_id, user_id=contact.user_id))
-    return _success({"message_id": item.msg_id, "user_id": contact.user_id, "sent_time": str(now)})
+    simulator.tell(page, contact.user_id, event)
+    return success({"message_id": item.msg_id, "user_id": contact.user_id, "sent_time": str(now)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from simulator import ids
 from simulator.conversations import Conversation
@@ -76,12 +78,67 @@ class Contact:
     wrote: bool = False
     switch: str = "none"
     shared_info: dict[str, str] = field(default_factory=dict)
+    custom_info: dict[str, Any] = field(default_factory=dict)
+    alias: str = ""
+    external_id: str = ""
+    anonymous: bool = False  # wrote without an account; may be answered by conversation id only
+    broadcast_day: int = 0
     conversation: Conversation = field(default_factory=Conversation)
 
     def interact(self, at_ms: int) -> None:
         """A follow, a message, a tap: it opens the page's right to answer."""
         self.last_interaction_ms = at_ms
         self.left = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An approved text with parameters in angle brackets."""
+
+    template_id: str
+    name: str
+    text: str
+    by_user_id: bool = True
+
+
+@dataclass(slots=True)
+class Article:
+    """What a page published; `fields` are the checked members of its request."""
+
+    article_id: str
+    fields: dict[str, Any]
+    created_ms: int
+    updated_ms: int
+    views: int = 0
+
+
+@dataclass(slots=True)
+class PendingArticle:
+    """A request to publish that Zalo still works on; without an id it will be a new article."""
+
+    article_id: str
+    ready_ms: int
+    fields: dict[str, Any]
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Video:
+    """An uploaded video while and after it is converted."""
+
+    video_id: str
+    ready_ms: int
+
+
+@dataclass(slots=True)
+class Broadcast:
+    """An article sent to many: how many got it, and how many had got one that day already."""
+
+    message_id: str
+    article_id: str
+    at_ms: int
+    delivered: int = 0
+    held_back: int = 0
 
 
 @dataclass(slots=True)
@@ -95,6 +152,16 @@ class Page:
     contacts: dict[str, Contact] = field(default_factory=dict)
     # user ids by the time of their newest message, newest last
     recent: dict[str, None] = field(default_factory=dict)
+    # tag -> user ids
+    tags: dict[str, dict[str, None]] = field(default_factory=dict)
+    # key of a custom field -> its definition
+    fields: dict[str, dict[str, str]] = field(default_factory=dict)
+    articles: dict[str, Article] = field(default_factory=dict)
+    pending_articles: dict[str, PendingArticle] = field(default_factory=dict)
+    videos: dict[str, Video] = field(default_factory=dict)
+    broadcasts: list[Broadcast] = field(default_factory=list)
+    phone_sends_day: int = 0
+    phone_sends: int = 0
 
     @property
     def oa_id(self) -> str:
@@ -106,6 +173,12 @@ class Page:
         self.recent.pop(user_id, None)
         self.recent[user_id] = None
 
+    def forget_all(self) -> None:
+        """Be as on the first day: no people, nothing published, nothing spent."""
+        fresh = Page(self.config, self.app)
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(fresh, name))
+
 
 class UnknownPage(LookupError):
     """No page has this slug or id."""
@@ -114,13 +187,16 @@ class UnknownPage(LookupError):
 class World:
     """All apps, pages and people of one simulator."""
 
-    def __init__(self, config: ZaloConfig, *, seed: int, webhook_url: str, names: list[str]) -> None:
+    def __init__(
+        self, config: ZaloConfig, *, seed: int, webhook_url: str, names: list[str], templates: list[Template]
+    ) -> None:
         self.seed = seed
         self._names = names
         self.apps = {app.app_id: App(app, webhook_url=webhook_url) for app in config.apps}
         self.pages = {page.oa_id: Page(page, self.apps[page.app_id]) for page in config.pages}
         self._by_slug = {page.config.page: page for page in self.pages.values()}
         self.people: dict[str, Person] = {}
+        self.templates: dict[str, Template] = {template.template_id: template for template in templates}
 
     def page(self, slug_or_oa_id: str) -> Page:
         """Find a page by its short name or its id.

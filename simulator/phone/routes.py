@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
+from simulator import articles
 from simulator.control import page_of, simulator_of
 from simulator.core import Simulator
 from simulator.uploads import CONTENT_TYPES, PHONE_MEDIA_MAX_BYTES, sniff_extension
@@ -38,6 +39,9 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Permissions-Policy": "geolocation=(self), camera=(), microphone=()",
     "Cache-Control": "no-store",
+}
+ARTICLE_HEADERS = PAGE_HEADERS | {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' https: http:; style-src 'unsafe-inline'",
 }
 MEDIA_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -95,6 +99,16 @@ async def upload_picture(request: Request, file: UploadFile) -> dict[str, Any]:
         raise HTTPException(415, "not a picture")
     name = simulator.media.store_media(content, extension)
     return {"url": f"{simulator.public_url}/media/{name}", "type": "gif" if extension == "gif" else "image"}
+
+
+@router.get("/articles/{article_id}")
+async def read_article(article_id: str, request: Request) -> HTMLResponse:
+    """An article as people read it; every reading counts."""
+    for page in simulator_of(request).world.pages.values():
+        if article := page.articles.get(article_id):
+            article.views += 1
+            return HTMLResponse(articles.render(article), headers=ARTICLE_HEADERS)
+    raise HTTPException(404)
 
 
 @router.get("/media/{name}")
