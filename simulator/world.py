@@ -188,7 +188,7 @@ class World:
     """All apps, pages and people of one simulator."""
 
     def __init__(
-        self, config: ZaloConfig, *, seed: int, webhook_url: str, names: list[str], templates: list[Template]
+        self, config: ZaloConfig, *, seed: int, webhook_url: str, names: list[str], templates: Sequence[Template] = ()
     ) -> None:
         self.seed = seed
         self._names = names
