@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status scale dev smoke test check format lint types imports unit browser venv
+.PHONY: help up down reset logs status scale simulator dev smoke test check format lint types imports unit browser venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -38,6 +38,10 @@ down: ## stop everything in order; data is kept
 reset: ## stop everything and delete all data of this hub; asks first, FORCE=1 does not
 	$(NEEDS_VENV)
 	$(PY) -m stack reset $(if $(FORCE),--force)
+
+simulator: venv ## the Zalo simulator alone on port 9000 (PORT=), folder .simulator: phone page, Zalo's API, control API
+	test -f .simulator/zalo.yaml || $(PY) -m simulator --example-config .simulator/zalo.yaml
+	$(PY) -m simulator --config .simulator/zalo.yaml --state-dir .simulator --port $(or $(PORT),9000)
 
 ##@ Work on the code (needs the same)
 dev: venv ## servers in the background, services and simulator in this one process; reloads on change. For a debugger: make dev RELOAD=off

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from simulator.app import build_app, build_pages
 from simulator.core import Simulator
 from simulator.server import bind, build_server
-from simulator.settings import SettingsError, SimulatorSettings
+from simulator.settings import SettingsError, SimulatorSettings, write_example_config
 from simulator.storage import DamagedFileError
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -21,6 +21,13 @@ command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def _print_openapi(wanted: bool) -> None:
     if wanted:
         typer.echo(json.dumps(build_pages(None).openapi(), ensure_ascii=False, indent=1))
+        raise typer.Exit
+
+
+def _write_example(path: Path | None) -> None:
+    if path is not None:
+        write_example_config(path)
+        typer.echo(f"Wrote an app with one page and fresh secrets: {path}")
         raise typer.Exit
 
 
@@ -80,6 +87,10 @@ def serve(
     log_entries: Annotated[
         int, typer.Option(envvar="SIMULATOR_LOG_ENTRIES", help="Log entries kept in memory.")
     ] = 200_000,
+    example_config: Annotated[
+        Path | None,
+        typer.Option(help="Write a configuration with fresh secrets to this file and stop.", callback=_write_example),
+    ] = None,
     openapi: Annotated[
         bool,
         typer.Option("--openapi", help="Print the OpenAPI document and stop.", is_eager=True, callback=_print_openapi),
@@ -89,7 +100,7 @@ def serve(
     ] = 256_000_000,
 ) -> None:
     """Stand in for Zalo Official Accounts: OAuth v4, OA API, signed webhooks, and a phone page at /."""
-    given = {name: value for name, value in locals().items() if name != "openapi"}
+    given = {name: value for name, value in locals().items() if name not in {"openapi", "example_config"}}
     try:
         settings = SimulatorSettings(**given)
         listener = bind(settings.host, settings.port)

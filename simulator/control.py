@@ -68,6 +68,13 @@ class ReceiptIn(Who):
     seen: bool = False
 
 
+class ReactionIn(Who):
+    """A person reacts to a message of either side; `/-remove` takes it back."""
+
+    msg_id: str
+    react_icon: Literal["/-strong", "/-heart", ":>", ":o", ":-((", ":-h", "/-remove"] = "/-heart"
+
+
 class InfoIn(Who):
     """A person answers a request for contact information."""
 
@@ -287,6 +294,17 @@ async def receipts(body: ReceiptIn, request: Request) -> dict[str, Any]:
     simulator = simulator_of(request)
     page, contact = contact_of(simulator, body)
     return {"reported": simulator.receipt(page, contact, seen=body.seen, msg_ids=body.msg_ids)}
+
+
+@router.post("/reactions")
+async def react(body: ReactionIn, request: Request) -> dict[str, Any]:
+    """React to a message; the page hears of it."""
+    simulator = simulator_of(request)
+    page, contact = contact_of(simulator, body)
+    attempt = await simulator.react(page, contact, body.msg_id, body.react_icon)
+    if attempt is None:
+        raise HTTPException(404, "no such message in this conversation")
+    return {"user_id": contact.user_id, "webhook": attempt.public()}
 
 
 @router.post("/user-info")

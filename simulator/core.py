@@ -208,6 +208,17 @@ class Simulator:
                 self.webhooks.enqueue(self._delivery(page, contact, event))
         return len(fresh)
 
+    async def react(self, page: Page, contact: Contact, msg_id: str, icon: str) -> Attempt | None:
+        """A person reacts to a message or takes the reaction back; None when there is no such message."""
+        item = contact.conversation.find(msg_id)
+        if item is None:
+            return None
+        item.reaction = "" if icon == "/-remove" else icon
+        contact.conversation.announce(item)
+        message = {"msg_id": msg_id, "react_icon": icon}
+        event = events.from_user(page, contact, "user_reacted_message", self.clock.now_ms(), message=message)
+        return await self.webhooks.deliver(self._delivery(page, contact, event))
+
     async def submit_info(self, page: Page, contact: Contact, info: dict[str, Any]) -> Attempt:
         """A person shares contact information with a page; it counts as an interaction."""
         now = self.clock.now_ms()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -103,3 +104,29 @@ class SimulatorSettings(BaseSettings):
     article_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
     log_entries: Annotated[int, Field(ge=1000, le=5_000_000)] = 200_000
     log_file_max_bytes: Annotated[int, Field(ge=1_000_000)] = 256_000_000
+
+
+def write_example_config(path: Path) -> None:
+    """Write a configuration that works at once: one app, one page, fresh secrets; readable by its owner only.
+
+    Raises:
+        FileExistsError: there is a file already; its secrets may be in use.
+    """
+    app_id = "1000000000000000001"
+    document = {
+        "apps": [
+            {"app_id": app_id, "app_secret": secrets.token_hex(16), "oa_secret_keys": [secrets.token_hex(16)]},
+        ],
+        "pages": [
+            {
+                "page": "first-page",
+                "oa_id": "4000000000000000001",
+                "app_id": app_id,
+                "name": "Trang thử nghiệm",
+                "refresh_token": secrets.token_urlsafe(48),
+            }
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), encoding="utf-8")
