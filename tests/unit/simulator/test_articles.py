@@ -220,3 +220,16 @@ async def test_what_a_page_published_survives_a_restart(tmp_path: Path, hub: Rec
         assert article_id in live.simulator.world.page(WARD).articles
         await live.post("/control/reset")
         assert not live.simulator.world.page(WARD).articles
+
+
+async def test_a_conversation_and_its_tag_survive_a_restart(tmp_path: Path, hub: Receiver) -> None:
+    settings = settings_for(tmp_path, webhook_url=hub.url)
+    async with running(settings) as live:
+        token, user_id = await live.token(), (await live.write("hỏi"))["user_id"]
+        await live.send(token, user_id, "đáp")
+        tag = {"user_id": user_id, "tag_name": "Khu phố 5"}
+        await live.post("/v2.0/oa/tag/tagfollower", tag, headers={"access_token": token})
+        before = await live.get(f"/control/conversations/{WARD}/{user_id}")
+    async with running(settings) as live:
+        assert await live.get(f"/control/conversations/{WARD}/{user_id}") == before
+        assert user_id in live.simulator.world.page(WARD).tags["Khu phố 5"]
