@@ -1,8 +1,13 @@
 """The stack in containers, scaled and broken while it works.
 
-What must hold: each of 500 messages gets exactly one answer, judged from the simulator's log. How we break it, while
-they are being written: a replica of every service killed, one broker killed, the network of a replica cut, router
+What must hold: each of 500 messages gets exactly one answer, judged from the simulator's log; never two. How we break
+it, while they are being written: a replica of every service killed, one broker killed, the network of a replica cut, router
 scaled 1, 3, 1 and notifier 1, 2, and every service restarted one replica after the other.
+
+One exception, and each case of it must be proven: a notifier that is killed with a reply in its hands leaves it
+`uncertain`, because nobody can know whether Zalo has it, and such a reply is never sent again blindly. An answer may be
+missing only for a person whose own reply the ledger calls uncertain for that reason, and only for messages written
+before that notifier was back; kills of anything else, cuts, scaling and restarts excuse nothing.
 """
 
 import concurrent.futures
@@ -28,6 +33,9 @@ WRITERS = 8
 PAGES = ("tan-chanh-hiep", "hiep-thanh", "thoi-an", "district")
 QUESTION = "làm căn cước cần giấy tờ gì vậy"
 SETTLE_SECONDS = 180
+LEASE_EXPIRED = "send.lease_expired"
+"""The claim of a notifier that never came back to record what became of its call."""
+
 STATES = ("queued", "sending", "sent", "uncertain", "failed")
 
 
@@ -40,6 +48,7 @@ class Citizens:
         self._lock = threading.Lock()
         self._allowed = 0
         self.written = 0
+        self.number_of: dict[str, int] = {}
         self._may_go = threading.Condition()
         self._pool = concurrent.futures.ThreadPoolExecutor(WRITERS)
         self._jobs = [self._pool.submit(self._write) for _ in range(WRITERS)]
@@ -57,6 +66,11 @@ class Citizens:
         Compose.until(lambda: self.written >= target or self._failed(), "people write", seconds=120)
         self.release(count - count // 2)
         disturbance()
+
+    @property
+    def released(self) -> int:
+        """People with a lower number were let go; those who come later have not written yet."""
+        return self._allowed
 
     def finish(self) -> None:
         """Let everybody write and wait until they have."""
@@ -84,11 +98,12 @@ class Citizens:
             with self._may_go:
                 self._may_go.wait_for(lambda number=number: number < self._allowed)  # type: ignore[misc]
             page = PAGES[number % len(PAGES)]
-            self._simulator.post(
+            sent = self._simulator.post(
                 "/control/messages", {"page": page, "citizen": f"compose-{number:04d}", "text": QUESTION}
             )
             with self._lock:
                 self.written += 1
+                self.number_of[sent["user_id"]] = number
 
 
 def test_each_of_500_messages_is_answered_once_through_scaling_kills_cuts_and_restarts(
@@ -115,6 +130,7 @@ def test_each_of_500_messages_is_answered_once_through_scaling_kills_cuts_and_re
         for service in SERVICES:
             citizens.during(40, lambda service=service: _kill_and_replace(stack, service))  # type: ignore[misc]
             told(f"kill -9 of a {service}, and a new start")
+        excused = citizens.released  # notifier was the last of them: whoever writes from now on has no excuse
         stack.start(broker)
         stack.until_healthy(BROKERS[1])
         told("the broker is back")
@@ -128,8 +144,8 @@ def test_each_of_500_messages_is_answered_once_through_scaling_kills_cuts_and_re
             told(f"rolling restart of {service}")
         citizens.finish()
         told("everybody has written")
-        verdict = _settled(simulator)
-        told(f"{verdict.answer_count} answers to {verdict.accepted_count} messages")
+        verdict, uncertain = _settled(stack, simulator)
+        told(f"{verdict.answer_count} answers to {verdict.accepted_count} messages, {len(uncertain)} uncertain")
     finally:
         citizens.stop()
         report.extend(story)
@@ -137,14 +153,20 @@ def test_each_of_500_messages_is_answered_once_through_scaling_kills_cuts_and_re
     report.extend(f"  {name:<24} {usage}" for name, usage in memory.items())
 
     answers = Counter(len(texts) for texts in verdict.answers.values())
-    report.append(f"{answers[1]} of {MESSAGES} people got exactly one answer ({time.monotonic() - started:.0f} s)")
+    report.append(
+        f"{answers[1]} of {MESSAGES} people got exactly one answer, {MESSAGES - answers[1]} not; replies left "
+        f"uncertain by the killed notifier: {len(uncertain)} ({time.monotonic() - started:.0f} s)"
+    )
     if answers != Counter({1: MESSAGES}):
         report.append(f"evidence: {_keep_evidence(stack, simulator, verdict)}")
     assert verdict.refused == set(), "Zalo's own retries bring every message in"
     assert verdict.accepted_count == MESSAGES
-    assert verdict.missing() == {}
     assert verdict.uninvited() == {}
-    assert answers == Counter({1: MESSAGES})
+    assert set(answers) == {1}, "nobody was answered twice"
+    unexplained = {person for person in verdict.missing() if uncertain.get(person) != LEASE_EXPIRED}
+    assert unexplained == set(), "an answer is missing that the ledger does not call uncertain after a notifier's death"
+    late = {person: citizens.number_of[person] for person in verdict.missing() if citizens.number_of[person] >= excused}
+    assert late == {}, "an answer is missing to a message that was written after the killed notifier was back"
 
 
 def _keep_evidence(stack: Compose, simulator: SimulatorClient, verdict: Verdict) -> Path:
@@ -189,7 +211,14 @@ def _roll(stack: Compose, service: str) -> None:
         stack.until_healthy(service)
 
 
-def _settled(simulator: SimulatorClient) -> Verdict:
+def _uncertain(stack: Compose) -> dict[str, str]:
+    """Reason of each reply of whose fate the hub knows nothing, by user id."""
+    found = stack.hub("replies", "list", "--state", "uncertain", "--limit", str(MESSAGES), "--json")
+    assert found, "the hub's command line must be able to tell"
+    return {reply["user_id"]: reply["reason"] for reply in json.loads(found)}
+
+
+def _settled(stack: Compose, simulator: SimulatorClient) -> tuple[Verdict, dict[str, str]]:
     deadline = time.monotonic() + SETTLE_SECONDS
     quiet_since, last = time.monotonic(), -1
     while True:
@@ -198,10 +227,10 @@ def _settled(simulator: SimulatorClient) -> Verdict:
         if verdict.answer_count != last:
             quiet_since, last = time.monotonic(), verdict.answer_count
         # A second answer would come late: wait for a while of silence after the last one.
-        if verdict.answer_count >= MESSAGES and time.monotonic() - quiet_since > 10:
-            return verdict
-        if time.monotonic() > deadline:
-            return verdict
+        if time.monotonic() - quiet_since > 10:
+            uncertain = _uncertain(stack)
+            if set(verdict.missing()) <= set(uncertain) or time.monotonic() > deadline:
+                return verdict, uncertain
         time.sleep(0.5)
 
 
