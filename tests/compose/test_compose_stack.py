@@ -1,8 +1,8 @@
 """The stack in containers, scaled and broken while it works.
 
 What must hold: each of 500 messages gets exactly one answer, judged from the simulator's log; never two. How we break
-it, while they are being written: a replica of every service killed, one broker killed, the network of a replica cut, router
-scaled 1, 3, 1 and notifier 1, 2, and every service restarted one replica after the other.
+it, while they are being written: a replica of every service killed, one broker killed, the network of a replica cut,
+router scaled 1, 3, 1 and notifier 1, 2, and every service restarted one replica after the other.
 
 One exception, and each case of it must be proven: a notifier that is killed with a reply in its hands leaves it
 `uncertain`, because nobody can know whether Zalo has it, and such a reply is never sent again blindly. An answer may be
