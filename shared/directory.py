@@ -42,7 +42,7 @@ class Unit(_Dated):
 
     Attributes:
         slug: the stable key.
-        role: `ward` answers for a territory, `team` for a subject, `district` for what belongs to nobody else.
+        role: a `ward` has a territory, a `team` a subject; the `district` takes all the rest.
         succeeded_by: the unit that took over, once `valid_to` is set.
         anchors: points inside the territory; several are better than one.
         subjects: procedure subtopics a team answers for.

@@ -1,7 +1,7 @@
 """Every topic, as data: its key, size, retention, owner and readers.
 
-`hub init` creates them, the AsyncAPI documents are made from them, and `tests/unit/shared/test_topics.py`
-walks all brokers: each topic has one owner and at least one reader.
+`hub init` creates them and the AsyncAPI documents are made from them. `tests/unit/shared/test_topics.py` holds every
+service's subscriptions against this list.
 """
 
 from dataclasses import dataclass

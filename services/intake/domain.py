@@ -169,7 +169,7 @@ class GiveUp:
 def after_failed_attempt(
     reason: str, *, retryable: bool, attempt: int, ended_at: datetime, retry_waits_seconds: Sequence[float]
 ) -> RetryAt | GiveUp:
-    """Decide what follows a failed attempt to fetch an attachment.
+    """Say whether an attachment that could not be fetched is tried once more, and when.
 
     Args:
         reason: code of the failure.

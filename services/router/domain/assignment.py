@@ -1,8 +1,9 @@
-"""Which unit answers: the order of the domain page, section 2, each decision with its evidence and its doubts.
+"""Which unit answers, each decision with its evidence and its doubts.
 
-1. the place named in the text, 2. a shared location inside the area, 3. the ward page written to, 4. the citizen's
-home ward (not known yet), 5. the district. Allegations against staff go to the district; the subjects of a team stay
-with the team whose page was written to. What the text orders ("assign this to ...") is content and moves nothing.
+The words come first: a place that the citizen names. Without one, a location they shared, if it lies in the area; then
+the page they chose; and if all that names no ward, the district. (A known home ward will stand before the district.)
+The district also takes what is said against staff, and a team keeps its own subjects on its own page. What a text
+orders the hub to do is content and moves nothing.
 """
 
 import math

@@ -86,7 +86,7 @@ class MessageDeps:
 
 
 async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], deps: MessageDeps) -> None:
-    """Put each message into its case and ask for the answer it deserves; a redelivery changes nothing.
+    """Decide every message of a batch, carry the decisions out and request the replies; repeating it adds nothing.
 
     Raises:
         StoreUnavailable: transient; Kafka redelivers the batch.
