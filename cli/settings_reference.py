@@ -82,6 +82,7 @@ MEANINGS = {
     "SIMULATOR_AUTO_RECEIPTS": "Report every message as received and seen by itself.",
     "SIMULATOR_RATE_LIMIT_PER_MINUTE": "Calls of one app before it answers that there are too many; 0 is no limit.",
     "SIMULATOR_REQUIRE_APPSECRET_PROOF": "Refuse calls without a proof of the app secret, as Zalo's option does.",
+    "SIMULATOR_ARTICLE_SECONDS": "How long an article is being processed before it can be verified.",
     "SIMULATOR_LOG_ENTRIES": "Entries of its log kept in memory.",
     "SIMULATOR_LOG_FILE_MAX_BYTES": "Size at which its log file is begun anew.",
 }
