@@ -4,7 +4,6 @@ Events are frozen. A new optional field is a compatible change; any other change
 (`tests/unit/shared/test_contracts.py` compares the generated AsyncAPI documents with the committed ones).
 """
 
-from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -300,8 +299,3 @@ class OfficerActed(CitizenEvent):
     category: str | None = Field(default=None, max_length=64)
     subtopic: str | None = Field(default=None, max_length=64)
     urgency: Literal["emergency", "high", "normal"] | None = None
-
-
-def as_utc_milliseconds(moment: datetime) -> int:
-    """Milliseconds since the epoch of an aware moment."""
-    return int(moment.timestamp() * 1000)

@@ -109,12 +109,3 @@ ALL_TOPICS: tuple[Topic, ...] = (
     REPLIES_REQUESTED,
     OFFICER_ACTIONS,
 )
-
-
-def topic_named(name: str) -> Topic:
-    """Find a topic.
-
-    Raises:
-        KeyError: no such topic.
-    """
-    return {topic.name: topic for topic in ALL_TOPICS}[name]

@@ -13,7 +13,6 @@ from shared.events import (
     Event,
     ReplyContent,
     ReplyRequested,
-    as_utc_milliseconds,
 )
 from shared.kafka import cloud_event_headers
 from shared.topics import ALL_TOPICS
@@ -131,7 +130,3 @@ def test_headers_follow_the_cloud_events_kafka_binding() -> None:
     assert datetime.fromisoformat(headers["ce_time"]) == message.occurred_at
     assert headers["content-type"] == "application/json"
     assert all(name == name.lower() and value for name, value in headers.items())
-
-
-def test_milliseconds_are_counted_from_the_epoch_in_utc() -> None:
-    assert as_utc_milliseconds(datetime(1970, 1, 1, 7, 0, 1, tzinfo=timezone(timedelta(hours=7)))) == 1_000

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from shared import kafka
 from shared.collections import ALL_COLLECTIONS
-from shared.topics import ALL_TOPICS, topic_named
+from shared.topics import ALL_TOPICS
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/subscribers.py"))
@@ -98,12 +98,9 @@ def test_a_consumer_group_reads_one_topic() -> None:
     assert len(groups) == len(set(groups))
 
 
-def test_topic_names_carry_their_version_and_are_found_by_name() -> None:
+def test_topic_names_carry_their_version() -> None:
     for topic in ALL_TOPICS:
         assert topic.name.endswith(".v1")
-        assert topic_named(topic.name) is topic
-    with pytest.raises(KeyError):
-        topic_named("nowhere.v1")
 
 
 def test_a_topic_is_kept_longer_than_any_holiday() -> None:
