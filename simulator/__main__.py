@@ -76,6 +76,20 @@ def serve(
     rate_limit_per_minute: Annotated[
         int, typer.Option(envvar="SIMULATOR_RATE_LIMIT_PER_MINUTE", help="API calls per app and minute; 0: no limit.")
     ] = 4000,
+    page_rate_limit_per_minute: Annotated[
+        int,
+        typer.Option(
+            envvar="SIMULATOR_PAGE_RATE_LIMIT_PER_MINUTE",
+            help="API calls per page and minute; 0: the app's limit only.",
+        ),
+    ] = 0,
+    uploads_per_month: Annotated[
+        int, typer.Option(envvar="SIMULATOR_UPLOADS_PER_MONTH", help="Upload calls per app and month; 0: no limit.")
+    ] = 5000,
+    broadcast_seconds: Annotated[
+        float,
+        typer.Option(envvar="SIMULATOR_BROADCAST_SECONDS", help="How long before a broadcast arrives, by the clock."),
+    ] = 1800.0,
     require_appsecret_proof: Annotated[
         bool,
         typer.Option(envvar="SIMULATOR_REQUIRE_APPSECRET_PROOF", help="Refuse calls without a valid appsecret_proof."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from simulator import control, openapi
+from simulator import broadcasts, control, openapi
 from simulator.core import Simulator
 from simulator.phone import routes as phone
 from simulator.zalo_api import ZaloApi
@@ -23,7 +24,10 @@ def build_pages(simulator: Simulator | None) -> FastAPI:
         if simulator is None:
             raise RuntimeError("there is no simulator behind these pages")
         await simulator.start()
+        delivering = asyncio.create_task(broadcasts.keep_delivering(simulator))
         yield
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
         await simulator.stop()
 
     pages = FastAPI(

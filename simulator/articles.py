@@ -9,6 +9,7 @@ from typing import Any
 from simulator.answers import Answer, as_object, number, success, words
 from simulator.core import Simulator
 from simulator.errors import ZaloRefusal
+from simulator.limits import local_day
 from simulator.messages import text_length
 from simulator.uploads import MEGABYTE, sniff_extension
 from simulator.world import Article, Page, PendingArticle, Video
@@ -22,8 +23,17 @@ _BODY_TYPES = frozenset({"text", "image", "video", "product"})
 
 
 def create(simulator: Simulator, page: Page, body: Any) -> Answer:
-    """POST /v2.0/article/create: a token that `verify` exchanges for an id after some seconds."""
-    return _accept(simulator, page, _read(page, body), article_id="")
+    """POST /v2.0/article/create: a token that `verify` exchanges for an id after some seconds.
+
+    Raises:
+        ZaloRefusal: -223 when the package's articles of this month are used up; -201 and -210 for what is wrong.
+    """
+    fields, today = _read(page, body), local_day(simulator.clock.now())
+    allowed = page.package.articles_a_month
+    if allowed and page.articles_made.read(today)[1] >= allowed:
+        raise ZaloRefusal(-223, text="Official Account has reached article quota")
+    page.articles_made.count(today)
+    return _accept(simulator, page, fields, article_id="")
 
 
 def update(simulator: Simulator, page: Page, body: Any) -> Answer:

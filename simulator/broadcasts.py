@@ -1,21 +1,27 @@
-"""Broadcasts (v2 message with a target): one article to all followers of a kind, by day only, once a day for each."""
+"""Broadcasts (v2 message with a target): one article to all followers of a kind.
+
+By day only, after Zalo's review of about half an hour, and for each follower once a day and so many times a month as
+the page's package allows.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from simulator import ids
 from simulator.answers import Answer, success
 from simulator.articles import link_to, thumbnail_of
-from simulator.clock import VIETNAM
+from simulator.clock import is_night
 from simulator.core import Simulator
 from simulator.errors import ZaloRefusal
+from simulator.limits import BROADCASTS_A_DAY, Tally, local_day
 from simulator.world import PERSON_SWITCHES, Article, Broadcast, Page
 
-DAY_STARTS_HOUR, NIGHT_STARTS_HOUR = 6, 22
 # Highest code of each target; gender 0 means everybody.
 _HIGHEST = {"ages": 7, "gender": 2, "locations": 2, "cities": 63, "platform": 3}
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +48,44 @@ def traits_of(seed: int, citizen: str) -> Traits:
 
 
 def broadcast(simulator: Simulator, page: Page, target: Any, message: Any) -> Answer:
-    """POST /v2.0/oa/message with recipient.target: reaches its people at once and has no echo.
+    """POST /v2.0/oa/message with recipient.target: reaches its people after the review and has no echo.
 
     Raises:
         ZaloRefusal: -234 at night, -233 for anything but one article, -201 and -214 for the article and the target.
     """
     wanted = read_target(target)
     article = _article(page, message)
-    local = simulator.clock.now().astimezone(VIETNAM)
-    if not DAY_STARTS_HOUR <= local.hour < NIGHT_STARTS_HOUR:
+    if is_night(simulator.clock.now()):
         raise ZaloRefusal(-234)
-    today = local.toordinal()
     now_ms, message_id = simulator.clock.now_ms(), simulator.message_ids.next()
+    due_ms = now_ms + int(simulator.settings.broadcast_seconds * 1000)
+    target = {name: sorted(codes) for name, codes in wanted.items()}
+    page.broadcasts.append(Broadcast(message_id, article.article_id, now_ms, due_ms, target))
+    deliver_due(simulator)
+    return success({"message_id": message_id})
+
+
+def deliver_due(simulator: Simulator) -> None:
+    """Let every broadcast arrive whose review is over by the clock; an article that was removed arrives nowhere."""
+    now_ms = simulator.clock.now_ms()
+    for page in simulator.world.pages.values():
+        for sent in page.broadcasts:
+            if not sent.is_delivered and sent.due_ms <= now_ms:
+                sent.is_delivered = True
+                if article := page.articles.get(sent.article_id):
+                    _deliver(simulator, page, sent, article)
+
+
+async def keep_delivering(simulator: Simulator) -> None:
+    """Look for broadcasts that are due until cancelled."""
+    while True:
+        deliver_due(simulator)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _deliver(simulator: Simulator, page: Page, sent: Broadcast, article: Article) -> None:
+    today, now_ms = local_day(simulator.clock.now()), simulator.clock.now_ms()
+    wanted = {name: frozenset(codes) for name, codes in sent.target.items()}
     shown = [
         {
             "type": "link",
@@ -65,20 +97,19 @@ def broadcast(simulator: Simulator, page: Page, target: Any, message: Any) -> An
             },
         }
     ]
-    sent = Broadcast(message_id, article.article_id, now_ms)
     for contact in page.contacts.values():
         if not contact.follows or PERSON_SWITCHES[contact.switch]:
             continue
         if wanted and not _fits(traits_of(simulator.world.seed, contact.citizen), wanted):
             continue
-        if contact.broadcast_day == today:
+        had = contact.broadcasts = contact.broadcasts or Tally()
+        had_today, had_this_month = had.read(today)
+        if had_today >= BROADCASTS_A_DAY or had_this_month >= page.package.broadcasts_a_month:
             sent.held_back += 1
             continue
-        contact.broadcast_day = today
-        contact.conversation.add("out", message_id, now_ms, attachments=shown)
+        had.count(today)
+        contact.conversation.add("out", sent.message_id, now_ms, attachments=shown)
         sent.delivered += 1
-    page.broadcasts.append(sent)
-    return success({"message_id": message_id})
 
 
 def read_target(target: Any) -> dict[str, frozenset[int]]:

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 
 VIETNAM = timezone(timedelta(hours=7))
+DAY_STARTS_HOUR, NIGHT_STARTS_HOUR = 6, 22
 
 
 class Clock:
@@ -29,6 +30,11 @@ class Clock:
     def set_to(self, instant: datetime) -> None:
         """Let the clock show this instant now and go on from there."""
         self.offset_seconds = instant.timestamp() - time.time()
+
+
+def is_night(now: datetime) -> bool:
+    """Whether broadcasts, promotions and templates by phone have to wait for the morning."""
+    return not DAY_STARTS_HOUR <= now.astimezone(VIETNAM).hour < NIGHT_STARTS_HOUR
 
 
 def iso(at_ms: int) -> str:

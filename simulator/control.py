@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from simulator import events
+from simulator import broadcasts, events, quotas
 from simulator.clock import iso
 from simulator.core import Simulator, conversation_id_of
 from simulator.moods import Mood, MoodRequest
@@ -121,11 +121,33 @@ class MoodsIn(_Request):
 
 
 class PageIn(_Request):
-    """State of a page."""
+    """State of a page and what it has left; members left out stay as they are."""
 
-    state: Literal[
-        "normal", "disabled", "missing", "quota_spent", "app_removed", "unverified", "unauthorized", "package_too_low"
-    ]
+    state: (
+        Literal[
+            "normal",
+            "disabled",
+            "missing",
+            "quota_spent",
+            "app_removed",
+            "unverified",
+            "unauthorized",
+            "package_too_low",
+        ]
+        | None
+    ) = None
+    sub_quota_remain: Annotated[int, Field(ge=0)] | None = Field(None, description="What the package has left.")
+    reward_quota: Annotated[int, Field(ge=0)] | None = None
+    purchase_quota: Annotated[int, Field(ge=0)] | None = None
+    rate_limit_per_minute: Annotated[int, Field(ge=0)] | None = Field(None, description="0: only the app's limit.")
+
+
+class BillingIn(_Request):
+    """The Zalo Cloud account that pays for what no quota covers."""
+
+    app_id: str = Field("", description="Empty for all apps.")
+    has_account: bool = True
+    balance_vnd: Annotated[int, Field(ge=0)] | None = Field(None, description="Left out: as much as it takes.")
 
 
 class RevokeIn(_Request):
@@ -160,6 +182,7 @@ class TemplateIn(_Request):
     name: str = ""
     text: str = Field(min_length=1, max_length=2_000)
     by_user_id: bool = Field(True, description="False: made for phones only, by user id it is refused with -249.")
+    is_promotion: bool = Field(False, description="By day only, and counted against a person's promotion caps.")
 
 
 class ResetIn(_Request):
@@ -173,6 +196,7 @@ class SettingsIn(_Request):
 
     auto_receipts: bool | None = None
     rate_limit_per_minute: Annotated[int, Field(ge=0)] | None = None
+    page_rate_limit_per_minute: Annotated[int, Field(ge=0)] | None = None
 
 
 def simulator_of(request: Request) -> Simulator:
@@ -455,17 +479,29 @@ async def clear_moods(request: Request) -> dict[str, Any]:
 
 @router.post("/pages/{page_name}")
 async def set_page(page_name: str, body: PageIn, request: Request) -> dict[str, Any]:
-    """Disable a page, take its authorisation away, or make it normal again."""
-    page = page_of(simulator_of(request), page_name)
-    page.state = body.state
-    return {"oa_id": page.oa_id, "state": page.state, "code": PAGE_STATES[page.state]}
+    """Disable a page, take its authorisation away, make it normal again; set its quotas and its own rate limit."""
+    simulator = simulator_of(request)
+    page = page_of(simulator, page_name)
+    quotas.renew(page, simulator.clock.now())
+    for name, value in body.model_dump(exclude_none=True).items():
+        setattr(page, name, value)
+    return _describe_page(simulator, page)
+
+
+@router.post("/billing")
+async def set_billing(body: BillingIn, request: Request) -> dict[str, Any]:
+    """Connect the Zalo Cloud account, take it away (-320), or give it so much money (-321 when it is spent)."""
+    simulator = simulator_of(request)
+    for app in _apps(simulator, body.app_id):
+        app.has_cloud_account, app.balance_vnd = body.has_account, body.balance_vnd
+    return _describe_webhooks(simulator)
 
 
 @router.get("/pages/{page_name}/broadcasts")
 async def list_broadcasts(page_name: str, request: Request) -> dict[str, Any]:
-    """What a page sent to many: how many got it, and how many had got one that day already."""
+    """What a page sent to many: how many got it, and how many had got theirs of the day or of the month already."""
     page = page_of(simulator_of(request), page_name)
-    return {"items": [{**asdict(sent), "at": iso(sent.at_ms)} for sent in page.broadcasts]}
+    return {"items": [{**asdict(sent), "at": iso(sent.at_ms), "due_at": iso(sent.due_ms)} for sent in page.broadcasts]}
 
 
 @router.post("/templates")
@@ -497,14 +533,16 @@ async def expire_uploads(request: Request) -> dict[str, Any]:
 
 @router.post("/clock")
 async def set_clock(body: ClockIn, request: Request) -> dict[str, Any]:
-    """Move the clock, so that windows and tokens run out."""
-    clock = simulator_of(request).clock
+    """Move the clock, so that windows and tokens run out and broadcasts arrive."""
+    simulator = simulator_of(request)
+    clock = simulator.clock
     if body.now is not None:
         if body.now.tzinfo is None:
             raise HTTPException(422, "now needs a time zone")
         clock.set_to(body.now)
     if body.shift_seconds is not None:
         clock.shift(body.shift_seconds)
+    broadcasts.deliver_due(simulator)
     return {"now": clock.now().isoformat(), "offset_seconds": clock.offset_seconds}
 
 
@@ -540,9 +578,16 @@ async def change_settings(body: SettingsIn, request: Request) -> dict[str, Any]:
         simulator.auto_receipts = body.auto_receipts
     if body.rate_limit_per_minute is not None:
         simulator.rate_limit_per_minute = body.rate_limit_per_minute
+    if body.page_rate_limit_per_minute is not None:
+        simulator.page_rate_limit_per_minute = body.page_rate_limit_per_minute
+    return _describe_settings(simulator)
+
+
+def _describe_settings(simulator: Simulator) -> dict[str, Any]:
     return {
         "auto_receipts": simulator.auto_receipts,
         "rate_limit_per_minute": simulator.rate_limit_per_minute,
+        "page_rate_limit_per_minute": simulator.page_rate_limit_per_minute,
     }
 
 
@@ -568,21 +613,27 @@ async def read_state(request: Request) -> dict[str, Any]:
         "public_url": simulator.public_url,
         **_describe_webhooks(simulator),
         "moods": [_describe_mood(mood) for mood in simulator.moods.active],
-        "auto_receipts": simulator.auto_receipts,
-        "rate_limit_per_minute": simulator.rate_limit_per_minute,
+        **_describe_settings(simulator),
         "log": {"first_kept": simulator.log.first_seq, "last": simulator.log.last_seq},
-        "pages": [
-            {
-                "page": page.config.page,
-                "oa_id": page.oa_id,
-                "app_id": page.app.app_id,
-                "name": page.config.name,
-                "state": page.state,
-                "contacts": len(page.contacts),
-                "token": simulator.tokens.describe(page),
-            }
-            for page in simulator.world.pages.values()
-        ],
+        "pages": [_describe_page(simulator, page) for page in simulator.world.pages.values()],
+    }
+
+
+def _describe_page(simulator: Simulator, page: Page) -> dict[str, Any]:
+    return {
+        "page": page.config.page,
+        "oa_id": page.oa_id,
+        "app_id": page.app.app_id,
+        "name": page.config.name,
+        "state": page.state,
+        "code": PAGE_STATES[page.state],
+        "package": page.package.slug,
+        "sub_quota_remain": page.sub_quota_remain,
+        "quota_renews_on": quotas.renewal_of(page, simulator.clock.now()),
+        "reward_quota": page.reward_quota,
+        "purchase_quota": page.purchase_quota,
+        "contacts": len(page.contacts),
+        "token": simulator.tokens.describe(page),
     }
 
 
@@ -597,7 +648,14 @@ def _apps(simulator: Simulator, app_id: str) -> list[App]:
 def _describe_webhooks(simulator: Simulator) -> dict[str, Any]:
     return {
         "apps": [
-            {"app_id": app.app_id, "webhook_url": app.webhook_url, "subscribed": app.subscribed}
+            {
+                "app_id": app.app_id,
+                "webhook_url": app.webhook_url,
+                "subscribed": app.subscribed,
+                "has_cloud_account": app.has_cloud_account,
+                "balance_vnd": app.balance_vnd,
+                "billed_vnd": app.billed_vnd,
+            }
             for app in simulator.world.apps.values()
         ],
         "webhooks": {

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from simulator import events, snapshot
+from simulator import events, quotas, snapshot
 from simulator.clock import Clock
 from simulator.conversations import Conversation, Item
 from simulator.ids import MessageIds
+from simulator.limits import Tally
 from simulator.log import Log
 from simulator.messages import Outgoing, QuotaType
 from simulator.moods import Moods
@@ -22,7 +23,7 @@ from simulator.settings import SimulatorSettings, load_zalo_config
 from simulator.storage import next_run_number
 from simulator.uploads import MediaStore
 from simulator.webhooks import Attempt, Delivery, WebhookSender
-from simulator.world import SUB_QUOTA_TOTAL, Contact, Page, Template, World
+from simulator.world import Contact, Minute, Page, Template, World
 
 _DATA = Path(__file__).parent / "data"
 
@@ -78,6 +79,7 @@ class Simulator:
         snapshot.restore(settings.state_dir / "people.json", self.world, self.clock)
         self.auto_receipts = settings.auto_receipts
         self.rate_limit_per_minute = settings.rate_limit_per_minute
+        self.page_rate_limit_per_minute = settings.page_rate_limit_per_minute
 
     @property
     def media_url(self) -> str:
@@ -284,7 +286,12 @@ class Simulator:
     def post(
         self, page: Page, contact: Contact, outgoing: Outgoing, quota: QuotaType | None, *, conversation_id: str = ""
     ) -> dict[str, Any]:
-        """An accepted message reaches the phone, its echo the webhook; returns Zalo's answer data."""
+        """An accepted message reaches the phone, its echo the webhook; returns Zalo's answer data.
+
+        Raises:
+            ZaloRefusal: -320 and -321 when nobody pays for it.
+        """
+        charged = quotas.charge(page, quota, self.clock.now()) if quota else None
         now = self.clock.now_ms()
         msg_id = self.message_ids.next()
         message: dict[str, Any] = {"msg_id": msg_id}
@@ -318,7 +325,7 @@ class Simulator:
             self.receipt(page, contact, seen=False, msg_ids=[msg_id])
             self.receipt(page, contact, seen=True, msg_ids=[msg_id])
         data: dict[str, Any] = {"message_id": msg_id, "user_id": contact.user_id, "sent_time": str(now)}
-        if quota and (charged := self._charge(page, quota)):
+        if charged:
             data["quota"] = charged
         return data
 
@@ -334,17 +341,11 @@ class Simulator:
             page.forget_all()
         for app in self.world.apps.values():
             app.subscribed = True
-            app.minute = 0
+            app.calls = Minute()
+            app.uploads = Tally()
+            app.has_cloud_account, app.balance_vnd, app.billed_vnd = True, None, 0
         self.media.forget_all()
         self.log.clear()
-
-    def _charge(self, page: Page, quota: QuotaType) -> dict[str, str] | None:
-        if quota != "sub_quota":
-            return {"quota_type": quota}
-        if page.sub_quota_remain <= 0:
-            return None  # no quota object: the message is billed
-        page.sub_quota_remain -= 1
-        return {"quota_type": "sub_quota", "remain": str(page.sub_quota_remain), "total": str(SUB_QUOTA_TOTAL)}
 
     def _delivery(self, page: Page, contact: Contact, event: dict[str, Any]) -> Delivery:
         return self.webhooks.prepare(page.app, event, oa_id=page.oa_id, user_id=contact.user_id)

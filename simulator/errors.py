@@ -57,8 +57,9 @@ OAUTH_ERRORS: dict[int, tuple[str, str]] = {
 class ZaloRefusal(Exception):
     """An answer with a negative error code."""
 
-    def __init__(self, code: int, *, field: str = "", text: str = "") -> None:
+    def __init__(self, code: int, *, field: str = "", text: str = "", status: int = 200) -> None:
         self.code = code
+        self.status = status
         self.text = text or ERROR_TEXTS.get(code, "Unknown error").format(field=field)
         super().__init__(f"{code} {self.text}")
 
@@ -69,6 +70,8 @@ class ZaloRefusal(Exception):
 
 class OAuthRefusal(Exception):
     """An OAuth answer with a negative error code."""
+
+    status = 200
 
     def __init__(self, code: int) -> None:
         self.code = code

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ApiMoodName = Literal["slow", "rate_limited", "refuse", "reply_lost", "page_disabled", "token_revoked"]
+ApiMoodName = Literal["slow", "rate_limited", "http_429", "refuse", "reply_lost", "page_disabled", "token_revoked"]
 WebhookMoodName = Literal["webhook_duplicate", "webhook_reordered", "webhook_late", "webhook_silent"]
 SENDING = "/v3.0/oa/message/"
 

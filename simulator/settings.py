@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from simulator.limits import packages
+
 
 class SettingsError(Exception):
     """The simulator cannot start with what it was given; the text says what to change."""
@@ -34,6 +36,8 @@ class PageConfig(BaseModel):
     oa_id: str = Field(min_length=1)
     app_id: str = Field(min_length=1)
     name: str = ""
+    package: str = Field("standard", description="What the page has paid for: a name of data/packages.yaml.")
+    renews_on_day: int = Field(1, ge=1, le=28, description="Day of the month on which its message quota is full again.")
     refresh_token: str = ""
     refresh_token_file: Path | None = None
 
@@ -57,6 +61,8 @@ class ZaloConfig(BaseModel):
         app_ids = {app.app_id for app in self.apps}
         if unknown := sorted({page.app_id for page in self.pages} - app_ids):
             raise ValueError(f"pages name apps that are not listed: {', '.join(unknown)}")
+        if strange := sorted({page.package for page in self.pages} - set(packages())):
+            raise ValueError(f"there is no package {', '.join(strange)}; known: {', '.join(packages())}")
         for what in ("page", "oa_id"):
             values = [getattr(page, what) for page in self.pages]
             if len(set(values)) != len(values):
@@ -100,6 +106,9 @@ class SimulatorSettings(BaseSettings):
     retry_on: Literal["any_failure", "connection_failure"] = "any_failure"
     auto_receipts: bool = False
     rate_limit_per_minute: Annotated[int, Field(ge=0)] = 4000
+    page_rate_limit_per_minute: Annotated[int, Field(ge=0)] = 0
+    uploads_per_month: Annotated[int, Field(ge=0)] = 5000
+    broadcast_seconds: Annotated[float, Field(ge=0, le=86_400)] = 1800.0
     require_appsecret_proof: bool = False
     article_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
     log_entries: Annotated[int, Field(ge=1000, le=5_000_000)] = 200_000

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from simulator import events
+from simulator import events, quotas
 from simulator.answers import Answer, as_object, known_contact, success, words
-from simulator.broadcasts import DAY_STARTS_HOUR, NIGHT_STARTS_HOUR
-from simulator.clock import VIETNAM
+from simulator.clock import is_night
 from simulator.core import Simulator
 from simulator.errors import ZaloRefusal
+from simulator.limits import PROMOTIONS_A_DAY, Tally, local_day
 from simulator.messages import Outgoing
 from simulator.world import PERSON_SWITCHES, Contact, Page, Template
 
@@ -30,8 +30,11 @@ class _Filled:
 def send_by_user_id(simulator: Simulator, page: Page, body: Any) -> Answer:
     """POST /v3.0/oa/message/template: no window is needed, but the person must be known to the page.
 
+    A promotion is for the day only, once a day for each person and so many times a month as the package allows.
+
     Raises:
-        ZaloRefusal: -249 when the template is for phones only, -213 and the person's switches, -201.
+        ZaloRefusal: -249 when the template is for phones only, -213 and the person's switches, -234 and -218 for
+            promotions, -320 and -321 when nobody pays, -201.
     """
     body = as_object(body)
     contact = known_contact(page, body)
@@ -42,16 +45,29 @@ def send_by_user_id(simulator: Simulator, page: Page, body: Any) -> Answer:
         raise ZaloRefusal(-249)
     if code := PERSON_SWITCHES[contact.switch]:
         raise ZaloRefusal(code)
-    return success(
-        simulator.post(page, contact, Outgoing(contact.user_id, "oa_send_template", filled.text), "sub_quota")
-    )
+    if filled.template.is_promotion:
+        _admit_promotion(simulator, page, contact)
+    outgoing = Outgoing(contact.user_id, "oa_send_template", filled.text)
+    data = simulator.post(page, contact, outgoing, "sub_quota")
+    if filled.template.is_promotion:
+        contact.promotions = contact.promotions or Tally()
+        contact.promotions.count(local_day(simulator.clock.now()))
+    return success(data)
+
+
+def _admit_promotion(simulator: Simulator, page: Page, contact: Contact) -> None:
+    if is_night(simulator.clock.now()):
+        raise ZaloRefusal(-234)
+    today, this_month = (contact.promotions or Tally()).read(local_day(simulator.clock.now()))
+    if today >= PROMOTIONS_A_DAY or this_month >= page.package.promotions_a_month:
+        raise ZaloRefusal(-218)
 
 
 def send_by_phone(simulator: Simulator, page: Page, body: Any) -> Answer:
     """POST /message/template of the business host; delivery comes back with the header X-ZEvent-Server: ZNS.
 
     Raises:
-        ZaloRefusal: with the business host's codes: -108 phone, -133 night, -144 daily limit.
+        ZaloRefusal: with the business host's codes: -108 phone, -133 night, -144 daily limit; -320 and -321.
     """
     body = as_object(body)
     phone = str(body.get("phone") or "")
@@ -61,13 +77,14 @@ def send_by_phone(simulator: Simulator, page: Page, body: Any) -> Answer:
     if not isinstance(tracking_id, str) or len(tracking_id) > TRACKING_ID_MAX_CHARACTERS:
         raise ZaloRefusal(-201, field="tracking_id")
     filled = _fill(simulator, body)
-    local = simulator.clock.now().astimezone(VIETNAM)
-    if not DAY_STARTS_HOUR <= local.hour < NIGHT_STARTS_HOUR:
+    if is_night(simulator.clock.now()):
         raise ZaloRefusal(-133)
+    local = local_day(simulator.clock.now())
     if page.phone_sends_day != local.toordinal():
         page.phone_sends_day, page.phone_sends = local.toordinal(), 0
     if page.phone_sends >= PHONE_SENDS_A_DAY:
         raise ZaloRefusal(-144)
+    quotas.bill(page.app)
     page.phone_sends += 1
     now, msg_id = simulator.clock.now_ms(), simulator.message_ids.next()
     if contact := _owner_of(simulator, page, phone):

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from simulator import events
+from simulator import events, quotas
 from simulator.answers import Answer, as_object, known_contact, number, success, words
 from simulator.clock import VIETNAM
 from simulator.conversations import Item
 from simulator.core import Simulator
 from simulator.errors import ZaloRefusal
+from simulator.limits import PROMOTIONS_A_DAY, Tally, local_day
 from simulator.messages import FREE_WINDOW_MS
-from simulator.world import SUB_QUOTA_TOTAL, Contact, Page
+from simulator.world import Contact, Page
 
 LIST_MAX_OFFSET = 9_951
 LIST_MAX_COUNT = 50
@@ -135,7 +136,7 @@ def _period(name: Any, now: datetime) -> tuple[int, int]:
     return int(first.timestamp() * 1000), int(last.timestamp() * 1000)
 
 
-def getoa(page: Page) -> Answer:
+def getoa(simulator: Simulator, page: Page) -> Answer:
     """GET /v2.0/oa/getoa; the id comes under both names that clients read."""
     name = page.config.name or page.config.page
     return success(
@@ -151,10 +152,10 @@ def getoa(page: Page) -> Answer:
             "num_follower": sum(contact.follows for contact in page.contacts.values()),
             "avatar": "",
             "cover": "",
-            "package_name": "Tiêu chuẩn",
+            "package_name": page.package.name,
             "package_valid_through_date": "31/12/2027",
-            "package_auto_renew_date": "",
-            "linked_ZCA": "",
+            "package_auto_renew_date": quotas.renewal_of(page, simulator.clock.now()),
+            "linked_ZCA": f"ZCA-{page.app.app_id}" if page.app.has_cloud_account else "",
         }
     )
 
@@ -162,41 +163,82 @@ def getoa(page: Page) -> Answer:
 def quota(simulator: Simulator, page: Page, body: Any) -> Answer:
     """POST /v3.0/oa/quota/message: of one person, or the assets of an owner."""
     if isinstance(body, dict) and "quota_owner" in body:
-        if str(body["quota_owner"]).upper() not in {"OA", "APP"}:
-            raise ZaloRefusal(-201, field="quota_owner")
-        asset = {
-            "quota_owner": body["quota_owner"],
-            "product_type": body.get("product_type") or "cs",
-            "quota_type": body.get("quota_type") or "sub_quota",
-            "total": str(SUB_QUOTA_TOTAL),
-            "remain": str(page.sub_quota_remain),
-            "valid_through": "31/12/2027",
-        }
-        return success([asset])
+        return success([_asset(simulator, page, body)])
     contact = known_contact(page, body)
-    promotion = {"daily_total": 1, "daily_remain": 1, "monthly_total": 4, "monthly_remain": 4}
     open_now = _window_is_free(simulator, contact)
+    today, this_month = (contact.promotions or Tally()).read(local_day(simulator.clock.now()))
+    monthly = page.package.promotions_a_month
     return success(
         {
             "last_interaction": str(contact.last_interaction_ms),
             "cs_reply": {"remain": 8 if open_now else 0, "total": 8},
-            "promotion": promotion,
+            "promotion": {
+                "daily_total": PROMOTIONS_A_DAY,
+                "daily_remain": max(0, PROMOTIONS_A_DAY - today),
+                "monthly_total": monthly,
+                "monthly_remain": max(0, monthly - this_month),
+            },
         }
     )
+
+
+def _asset(simulator: Simulator, page: Page, body: dict[str, Any]) -> dict[str, str]:
+    if str(body["quota_owner"]).upper() not in {"OA", "APP"}:
+        raise ZaloRefusal(-201, field="quota_owner")
+    quotas.renew(page, simulator.clock.now())
+    quota_type = str(body.get("quota_type") or "sub_quota")
+    remain = {
+        "sub_quota": page.sub_quota_remain,
+        "reward_quota": page.reward_quota,
+        "purchase_quota": page.purchase_quota,
+    }.get(quota_type)
+    if remain is None:
+        raise ZaloRefusal(-201, field="quota_type")
+    is_package = quota_type == "sub_quota"
+    return {
+        "quota_owner": str(body["quota_owner"]),
+        "product_type": str(body.get("product_type") or "cs"),
+        "quota_type": quota_type,
+        "total": str(page.package.messages_a_month if is_package else remain),
+        "remain": str(remain),
+        "valid_through": quotas.renewal_of(page, simulator.clock.now()) if is_package else "",
+    }
 
 
 def quota_v2(simulator: Simulator, page: Page, body: Any) -> Answer:
     """POST /v2.0/oa/quota/message: the free quota, or whether a message is still inside its 48 hours."""
     if isinstance(body, dict) and (message_id := body.get("message_id")):
-        for contact in page.contacts.values():
-            if contact.conversation.find(str(message_id)):
-                free = _window_is_free(simulator, contact)
-                return success({"type": "reply", "remain": 8 if free else 0, "total": 8})
-        raise ZaloRefusal(-201, field="message_id")
+        contact, _ = _find_message(page, message_id)
+        return success({"type": "reply", "remain": 8 if _window_is_free(simulator, contact) else 0, "total": 8})
     if isinstance(body, dict) and "user_id" in body:
-        known_contact(page, body)
-        return success({"type": "promotion", "remain": 1, "total": 1})
-    return success({"type": "sub_quota", "remain": page.sub_quota_remain, "total": SUB_QUOTA_TOTAL})
+        contact = known_contact(page, body)
+        today, _ = (contact.promotions or Tally()).read(local_day(simulator.clock.now()))
+        remain = max(0, PROMOTIONS_A_DAY - today)
+        return success({"type": "promotion", "remain": remain, "total": PROMOTIONS_A_DAY})
+    quotas.renew(page, simulator.clock.now())
+    return success({"type": "sub_quota", "remain": page.sub_quota_remain, "total": page.package.messages_a_month})
+
+
+def message_status(page: Page, body: Any) -> Answer:
+    """/v3.0/oa/message/status {message_id}: how far a message of the page is."""
+    contact, item = _find_message(page, as_object(body).get("message_id"))
+    if item.direction != "out":
+        raise ZaloRefusal(-201, field="message_id")
+    return success(
+        {
+            "message_id": item.msg_id,
+            "user_id": contact.user_id,
+            "status": item.state,
+            "sent_time": str(item.at_ms),
+        }
+    )
+
+
+def _find_message(page: Page, message_id: Any) -> tuple[Contact, Item]:
+    for contact in page.contacts.values():
+        if item := contact.conversation.find(str(message_id)):
+            return contact, item
+    raise ZaloRefusal(-201, field="message_id")
 
 
 def _window_is_free(simulator: Simulator, contact: Contact) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from simulator import ids
 from simulator.conversations import Conversation
+from simulator.limits import Package, Tally, packages
 from simulator.settings import AppConfig, PageConfig, ZaloConfig
 
 # What an operator can do to a page, and the code that every call of it then gets.
@@ -32,7 +33,21 @@ PERSON_SWITCHES: dict[str, int] = {
     "restricted": -244,
 }
 
-SUB_QUOTA_TOTAL = 500
+
+@dataclass(slots=True)
+class Minute:
+    """Calls counted in the current minute of the clock."""
+
+    minute: int = 0
+    calls: int = 0
+
+    def count(self, now_ms: int) -> int:
+        """Count one more; how many there were in this minute."""
+        minute = now_ms // 60_000
+        if self.minute != minute:
+            self.minute, self.calls = minute, 0
+        self.calls += 1
+        return self.calls
 
 
 @dataclass(slots=True)
@@ -42,8 +57,11 @@ class App:
     config: AppConfig
     webhook_url: str = ""
     subscribed: bool = True
-    minute: int = 0
-    calls_in_minute: int = 0
+    calls: Minute = field(default_factory=Minute)
+    uploads: Tally = field(default_factory=Tally)
+    has_cloud_account: bool = True  # a Zalo Cloud account pays for what no quota covers
+    balance_vnd: int | None = None  # None: as much money as it takes
+    billed_vnd: int = 0
 
     @property
     def app_id(self) -> str:
@@ -82,7 +100,8 @@ class Contact:
     alias: str = ""
     external_id: str = ""
     anonymous: bool = False  # wrote without an account; may be answered by conversation id only
-    broadcast_day: int = 0
+    broadcasts: Tally | None = None
+    promotions: Tally | None = None
     conversation: Conversation = field(default_factory=Conversation)
 
     def interact(self, at_ms: int) -> None:
@@ -99,6 +118,7 @@ class Template:
     name: str
     text: str
     by_user_id: bool = True
+    is_promotion: bool = False
 
 
 @dataclass(slots=True)
@@ -132,11 +152,14 @@ class Video:
 
 @dataclass(slots=True)
 class Broadcast:
-    """An article sent to many: how many got it, and how many had got one that day already."""
+    """An article sent to many: how many got it, and how many had got theirs of the day or of the month already."""
 
     message_id: str
     article_id: str
     at_ms: int
+    due_ms: int
+    target: dict[str, list[int]] = field(default_factory=dict)
+    is_delivered: bool = False
     delivered: int = 0
     held_back: int = 0
 
@@ -148,7 +171,13 @@ class Page:
     config: PageConfig
     app: App
     state: str = "normal"
-    sub_quota_remain: int = SUB_QUOTA_TOTAL
+    calls: Minute = field(default_factory=Minute)
+    rate_limit_per_minute: int | None = None  # None: as set for all pages
+    sub_quota_remain: int = 0
+    quota_period: str = ""  # the day on which the package's current month began
+    reward_quota: int = 0
+    purchase_quota: int = 0
+    articles_made: Tally = field(default_factory=Tally)
     contacts: dict[str, Contact] = field(default_factory=dict)
     # user ids by the time of their newest message, newest last
     recent: dict[str, None] = field(default_factory=dict)
@@ -162,6 +191,14 @@ class Page:
     broadcasts: list[Broadcast] = field(default_factory=list)
     phone_sends_day: int = 0
     phone_sends: int = 0
+
+    def __post_init__(self) -> None:
+        self.sub_quota_remain = self.package.messages_a_month
+
+    @property
+    def package(self) -> Package:
+        """What the account has paid for."""
+        return packages()[self.config.package]
 
     @property
     def oa_id(self) -> str:

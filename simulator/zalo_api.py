@@ -20,10 +20,11 @@ from simulator import articles, broadcasts, fields, messages, tags, templates, u
 from simulator.clock import iso
 from simulator.core import Simulator, conversation_id_of
 from simulator.errors import OAuthRefusal, ZaloRefusal
+from simulator.limits import local_day
 from simulator.moods import Mood
 from simulator.server import cut_connection
 from simulator.uploads import UploadKind
-from simulator.world import PAGE_STATES, App, Page
+from simulator.world import PAGE_STATES, Page
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_VIDEO_BODY_BYTES = articles.VIDEO_MAX_BYTES + 1024 * 1024
@@ -108,12 +109,15 @@ class ZaloApi:
             ("POST", "/v2.0/oa/upload/file"): lambda call: self._upload(call, "file"),
             ("GET", "/v3.0/oa/user/detail"): lambda call: users.detail(simulator, call.page, call.data()),
             ("GET", "/v3.0/oa/user/getlist"): lambda call: users.getlist(simulator, call.page, call.data()),
-            ("GET", "/v2.0/oa/getoa"): lambda call: users.getoa(call.page),
+            ("GET", "/v2.0/oa/getoa"): lambda call: users.getoa(simulator, call.page),
             ("POST", "/v3.0/oa/quota/message"): lambda call: users.quota(simulator, call.page, call.json()),
             ("POST", "/v2.0/oa/quota/message"): lambda call: users.quota_v2(simulator, call.page, call.json()),
             ("GET", "/v2.0/oa/listrecentchat"): lambda call: users.recent_chats(simulator, call.page, call.data()),
             ("GET", "/v2.0/oa/conversation"): lambda call: users.conversation(simulator, call.page, call.data()),
             ("POST", "/v3.0/oa/message/template"): self._template,
+            # Clients in the wild ask both ways.
+            ("GET", "/v3.0/oa/message/status"): lambda call: users.message_status(call.page, call.data()),
+            ("POST", "/v3.0/oa/message/status"): lambda call: users.message_status(call.page, call.json()),
             # Not provided since 2026-03-01; which code Zalo answers is not published.
             ("POST", "/v3.0/oa/message/transaction"): _refuse_with(-209),
             ("POST", "/v3.0/oa/message/promotion"): _refuse_with(-209),
@@ -203,11 +207,12 @@ class ZaloApi:
             answer = await (
                 self._exchange(call, receive) if call.path == OAUTH_PATH else self._ask(call, scope, receive)
             )
-            code = 0
+            code, status = 0, 200
         except (ZaloRefusal, OAuthRefusal) as refusal:
             if call.path == BUSINESS_PATH and refusal.code in {-216, -220}:
                 refusal = ZaloRefusal(-124)  # the business host has a table of its own
             code, answer = refusal.code, refusal.body()
+            status = refusal.status
         self._record(call, code, answer, started)
         for mood in call.moods:
             if mood.request.mood == "slow":
@@ -215,7 +220,7 @@ class ZaloApi:
         if any(mood.request.mood == "reply_lost" for mood in call.moods):
             await cut_connection(scope, receive)
         else:
-            await _respond(send, answer, call.limits)
+            await _respond(send, answer, call.limits, status)
 
     async def _ask(self, call: Call, scope: Scope, receive: Receive) -> Answer:
         """The OA API: token, limits, moods, then the endpoint."""
@@ -224,7 +229,7 @@ class ZaloApi:
         else:
             call.body = await read_body(receive)
         page = call.caller = self._authenticate(call.headers, call.query)
-        self._count(call, page.app)
+        self._count(call, page)
         if self._simulator.moods.active:
             call.moods = self._simulator.moods.for_call(call.path, page.oa_id)
             self._refuse_by_mood(call.moods, page)
@@ -259,24 +264,33 @@ class ZaloApi:
                 raise ZaloRefusal(-242)
         return page
 
-    def _count(self, call: Call, app: App) -> None:
-        """Count one call in the app's minute; refused or not, the answer carries the two rate headers."""
-        limit = self._simulator.rate_limit_per_minute
-        if not limit:
+    def _count(self, call: Call, page: Page) -> None:
+        """Count one call in the minutes of app and page; the answer's headers tell the nearer limit, refused or not."""
+        simulator, now_ms = self._simulator, self._simulator.clock.now_ms()
+        of_page = page.rate_limit_per_minute
+        of_page = simulator.page_rate_limit_per_minute if of_page is None else of_page
+        limits = [
+            (limit - minute.count(now_ms), limit, whose)
+            for limit, minute, whose in (
+                (simulator.rate_limit_per_minute, page.app.calls, "application"),
+                (of_page, page.calls, "OA"),
+            )
+            if limit
+        ]
+        if not limits:
             return
-        minute = self._simulator.clock.now_ms() // 60_000
-        if app.minute != minute:
-            app.minute, app.calls_in_minute = minute, 0
-        app.calls_in_minute += 1
-        call.limits = str(limit).encode(), str(max(0, limit - app.calls_in_minute)).encode()
-        if app.calls_in_minute > limit:
-            raise ZaloRefusal(-32)
+        left, limit, whose = min(limits)
+        call.limits = str(limit).encode(), str(max(0, left)).encode()
+        if left < 0:
+            raise ZaloRefusal(-32, text=f"Your {whose} reached limit call api")
 
     def _refuse_by_mood(self, moods: list[Mood], page: Page) -> None:
         for mood in moods:
             match mood.request.mood:
                 case "rate_limited":
                     raise ZaloRefusal(-32)
+                case "http_429":
+                    raise ZaloRefusal(-32, status=429)
                 case "refuse":
                     raise ZaloRefusal(mood.request.code, field="parameter")
                 case "page_disabled":
@@ -365,12 +379,17 @@ class ZaloApi:
         return _applied(call, answer)
 
     def _upload(self, call: Call, kind: UploadKind) -> Answer:
+        app, today = call.page.app, local_day(self._simulator.clock.now())
+        allowed = self._simulator.settings.uploads_per_month
+        if allowed and app.uploads.read(today)[1] >= allowed:
+            raise ZaloRefusal(-211)
+        app.uploads.count(today)
         file = call.files.get("file")
         if file is None:
             raise ZaloRefusal(-201, field="file")
         name, content = file
         now = self._simulator.clock.now_ms()
-        upload = self._simulator.media.store_upload(kind, call.page.app.app_id, name, content, now)
+        upload = self._simulator.media.store_upload(kind, app.app_id, name, content, now)
         call.applied = True
         key = "token" if kind == "file" else "attachment_id"
         return {"data": {key: upload.handle}, "error": 0, "message": "Success"}
@@ -452,10 +471,10 @@ async def _read_files(scope: Scope, receive: Receive) -> dict[str, tuple[str, by
         }
 
 
-async def _respond(send: Send, answer: Answer, limits: tuple[bytes, bytes]) -> None:
+async def _respond(send: Send, answer: Answer, limits: tuple[bytes, bytes], status: int) -> None:
     body = orjson.dumps(answer)
     headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     if limits[0]:
         headers += [(b"x-ratelimit-limit", limits[0]), (b"x-ratelimit-remain", limits[1])]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

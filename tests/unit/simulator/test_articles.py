@@ -158,11 +158,14 @@ async def test_a_broadcast_reaches_every_follower_once_a_day(editor: Editor) -> 
     follower = editor.live.simulator.world.contact(editor.live.simulator.world.page(WARD), "follower-1")
     article_id = await editor.publish()
     answer = await editor.broadcast(article_id)
+    await editor.live.post("/control/clock", {"shift_seconds": 1_800})
     [item] = (await editor.live.get(f"/control/conversations/{WARD}/{follower.user_id}"))["items"]
     assert (item["msg_id"], item["attachments"][0]["type"]) == (answer["data"]["message_id"], "link")
     await editor.broadcast(article_id)
-    await editor.live.post("/control/clock", {"shift_seconds": 86_400})
+    await editor.live.post("/control/clock", {"shift_seconds": 1_800})
+    await editor.live.post("/control/clock", {"shift_seconds": 86_400 - 3_600})
     await editor.broadcast(article_id)
+    await editor.live.post("/control/clock", {"shift_seconds": 1_800})
     sent = await editor.broadcasts()
     assert [(one["delivered"], one["held_back"]) for one in sent] == [(30, 0), (0, 30), (30, 0)]
 
@@ -186,6 +189,7 @@ async def test_a_target_narrows_who_gets_it(editor: Editor) -> None:
     await editor.live.post("/control/followers", {"page": WARD, "count": 200})
     article_id = await editor.publish()
     await editor.broadcast(article_id, {"ages": "2,3", "gender": 2})
+    await editor.live.post("/control/clock", {"shift_seconds": 1_800})
     expected = [traits_of(1, f"follower-{number}") for number in range(1, 201)]
     women = sum(traits.gender == 2 and traits.ages in {2, 3} for traits in expected)
     assert 0 < women < 200

@@ -22,7 +22,8 @@ from simulator import broadcasts
 from simulator.settings import SimulatorSettings
 from simulator.world import Article
 
-simulator = Simulator(SimulatorSettings(config=Path(sys.argv[1]), state_dir=Path(sys.argv[2])))
+settings = SimulatorSettings(config=Path(sys.argv[1]), state_dir=Path(sys.argv[2]), broadcast_seconds=0)
+simulator = Simulator(settings)
 page = next(iter(simulator.world.pages.values()))
 for number in range(int(sys.argv[3])):
     simulator.world.contact(page, f"follower-{number}").follows = True
