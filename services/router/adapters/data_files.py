@@ -11,6 +11,7 @@ from services.router.domain.answers import AnswerBook, EmergencyNumber, Procedur
 from services.router.domain.assignment import NewWard, UnitResolver
 from services.router.domain.deadlines import ServiceLevels
 from services.router.domain.places import Gazetteer, PlaceFinder
+from services.router.domain.text import WritingBook
 from services.router.domain.understanding import RuleBook, RuleUnderstanding
 from shared.directory import Directory
 from shared.errors import ConfigurationError
@@ -51,12 +52,13 @@ def load_understanding(data_dir: Path) -> RuleUnderstanding:
     """The rule set.
 
     Raises:
-        ConfigurationError: `rules/understanding.yaml` is missing or wrong.
+        ConfigurationError: `rules/understanding.yaml` or `rules/writing.yaml` is missing or wrong.
     """
     file = data_dir / "rules" / "understanding.yaml"
     book = _load(file, RuleBook)
+    writing = _load(data_dir / "rules" / "writing.yaml", WritingBook)
     try:
-        return RuleUnderstanding(book)
+        return RuleUnderstanding(book, writing)
     except ValueError as error:
         raise ConfigurationError(f"{file}: {error}") from error
 

@@ -4,17 +4,23 @@ Vietnamese is written with and without diacritics, so each word is kept twice: p
 tone moved to the end so that `hoà` and `hòa` agree). Source: domain page, "Finding a ward in text".
 """
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
 T = TypeVar("T")
 
-MAX_WORDS = 1_500
-"""Longer texts are read up to here: about the 8,000 characters that the edge lets through."""
+MAX_WORDS = 600
+"""Longer texts are read up to here: ten times the longest message that people type, and a bounded time."""
+
+MAX_CHARACTERS = 8_000
+"""What is looked at before words are cut: as much as the edge lets through."""
 
 ACCENTED_SHARE = 0.5
 """From this share of marked words on, somebody writes with diacritics, and a bare word means the bare word."""
@@ -25,11 +31,13 @@ _QUALITIES = "\u0306\u0302\u031b"
 # Letters of other scripts that look like Latin ones; hostile and copied texts mix them in.
 _LOOK_ALIKES = dict(
     zip(
-        "авеіјкмнорсѕтухѵԁԛԝһӏαβεηικμνορτυχγϲᎪᎬᎻᎫᏦᏞᎷᏢᏒᏚᎢᏙᎳᏃᏟᎠᏴ",
-        "abeijkmhopcstyxvdqwhlabenikuvoptuxycaehjklmprstvwzcdb",
+        "авеіјкмнорсѕтухѵԁԛԝһӏгєзԍɡɑıɩɪʏᴀʙᴄᴅᴇꜰɢʜᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡᴢðɖøŧħłƀҫүөқ"
+        "αβεηικμνορτυχγωσςδλօոսհցյԛաց" + "ᎪᎬᎻᎫᏦᏞᎷᏢᏒᏚᎢᏙᎳᏃᏟᎠᏴ".lower(),
+        "abeijkmhopcstyxvdqwhlreeggaiiiyabcdefghjklmnoprstuvwzđđothlbcyoqabenikuvoptuxywoodlonuhgjqwgaehjklmprstvwzcdb",
         strict=True,
     )
 )
+_OTHER_SCRIPTS = re.compile("[\u0370-\u058f\u13a0-\u13ff\uab70-\uabbf]")
 
 
 def _plain_and_marked_tables() -> tuple[dict[int, str], dict[int, str]]:
@@ -49,8 +57,33 @@ def _plain_and_marked_tables() -> tuple[dict[int, str], dict[int, str]]:
 
 
 _PLAIN, _MARKED = _plain_and_marked_tables()
-_NOISE: dict[int, str | None] = dict.fromkeys((*range(0x300, 0x370), 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xAD))
-_PREPARE: dict[int, str | None] = {**{ord(other): latin for other, latin in _LOOK_ALIKES.items()}, **_NOISE}
+_NOISE_RANGES = (
+    (0x300, 0x370),  # marks that compose with nothing
+    (0x1AB0, 0x1B00),
+    (0x1DC0, 0x1E00),
+    (0x20D0, 0x2100),
+    (0x200B, 0x2010),  # zero width and direction
+    (0x202A, 0x202F),
+    (0x2060, 0x2070),
+    (0xFE00, 0xFE10),  # variation selectors
+    (0xE0000, 0xE01F0),
+)
+_NOISE: dict[int, None] = dict.fromkeys(
+    (
+        *(code for start, end in _NOISE_RANGES for code in range(start, end)),
+        0xAD,
+        0x34F,
+        0x61C,
+        0x115F,
+        0x180E,
+        0x3164,
+        0xFEFF,
+    )
+)
+_IS_NOISY = re.compile(
+    "[" + "".join(f"{chr(a)}-{chr(b - 1)}" for a, b in _NOISE_RANGES) + "\u00ad\u061c\u115f\u180e\u3164\ufeff]"
+)
+_LATIN = str.maketrans(_LOOK_ALIKES)
 _WORD = re.compile(r"[^\W_]+")
 _TONE_INSIDE = re.compile("([\ue000-\ue004])([^\\W_]+)")
 
@@ -87,24 +120,263 @@ def _forms(word: str) -> tuple[str, str]:
 
 
 def _clean(text: str) -> str:
+    """One spelling for each letter; what looks like a Latin letter becomes one, what is not seen goes."""
+    text = text[:MAX_CHARACTERS]
+    if text.isascii():
+        return text
+    if _OTHER_SCRIPTS.search(text):  # a Cyrillic letter with its tone mark is composed only once it is Latin
+        text = unicodedata.normalize("NFKD", text)
+        text = "".join(_latin_of(letter) for letter in text)
     # Tone marks written apart are composed first; what is still combining afterwards is noise.
-    return unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text)
+    return text.translate(_NOISE) if _IS_NOISY.search(text) else text
 
 
-_CLAUSE_END = re.compile(r"\s*[.,;:!?\n…()\-]")
-_SENTENCE_END = re.compile(r"\s*[.!?\n…]")
+def _latin_of(letter: str) -> str:
+    latin = _LOOK_ALIKES.get(letter.lower())
+    if latin is None:
+        return letter
+    return latin.upper() if letter.isupper() else latin
 
 
-def fold(text: str, abbreviations: Mapping[str, str] | None = None) -> Words:
-    """Cut a text into words and take teencode apart.
+class WritingBook(BaseModel):
+    """`data/rules/writing.yaml`.
+
+    Attributes:
+        onsets: how a syllable can begin.
+        rimes: how it can go on, with the marks of the vowels and without tones.
+        onset_habits: beginnings that people type for the sound.
+        foreign: words that only look like Telex or like joined syllables.
+        numbered: words before a number that is written on to them.
+        abbreviations: teencode and short forms; one word, or two of which the second one decides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    onsets: tuple[str, ...]
+    rimes: tuple[str, ...]
+    onset_habits: dict[str, str]
+    foreign: frozenset[str]
+    numbered: frozenset[str]
+    abbreviations: dict[str, str]
+
+
+_TELEX_TONES = {"s": "\ue001", "f": "\ue000", "r": "\ue002", "x": "\ue003", "j": "\ue004"}
+_VNI = {"1": "s", "2": "f", "3": "r", "4": "x", "5": "j"}
+_VNI_QUALITY = {"6": ("aâ", "eê", "oô"), "7": ("oơ", "uư"), "8": ("aă",), "9": ("dđ",)}
+_LEET = str.maketrans("013457", "oieast")
+_THREE_ALIKE = re.compile(r"([^\W\d_])\1{2,}")
+_TWO_ALIKE = re.compile(r"([^\W\d_])\1+")
+_VOWELS = frozenset("aeiouyăâêôơư")
+_MAX_JOINED_LETTERS = 40
+_LONGEST_SYLLABLE = 7
+
+Syllables = tuple[tuple[str, str], ...]
+
+
+class Spelling:
+    """What hasty fingers meant, word by word: teencode, Telex and VNI leftovers, drawn-out and joined words.
+
+    A word that is a syllable already stays what it is. Each form is worked out once and remembered.
+    """
+
+    def __init__(self, book: WritingBook, known: Iterable[str] = ()) -> None:
+        """Prepare the tables.
+
+        Args:
+            book: the data.
+            known: phrases whose words may stand joined: "tamtru" is "tam tru" if "tạm trú" is known.
+        """
+        self._habits = tuple(book.onset_habits.items())
+        self._numbered = book.numbered
+        self._marked = frozenset(f"{o}{r}" for o in ("", *book.onsets) for r in book.rimes) | {
+            "gi",
+            "giêt",
+            "gin",
+            "giêng",
+        }
+        self._plain = frozenset(fold_word(syllable)[0] for syllable in self._marked)
+        self._foreign = book.foreign
+        self._short = {k: _all_forms(v) for k, v in book.abbreviations.items() if " " not in k}
+        self._pairs = {tuple(k.split()): _all_forms(v) for k, v in book.abbreviations.items() if " " in k}
+        self._pair_starts = frozenset(first for first, _ in self._pairs)
+        phrases = [fold(phrase).plain for phrase in known]
+        self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
+        self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
+        self.read = lru_cache(maxsize=32_768)(self._read)
+
+    def pair(self, first: str, second: str) -> Syllables | None:
+        """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
+        return self._pairs.get((first, second)) if first in self._pair_starts else None
+
+    def knows(self, word: str) -> bool:
+        """Whether this is a word of a known phrase."""
+        return fold_word(word)[0] in self._words
+
+    def _read(self, word: str) -> Syllables:
+        """The syllables a word stands for, each plain and marked."""
+        if (short := self._short.get(word)) is not None:
+            return short
+        plain, marked = fold_word(word)
+        if (
+            len(word) > _MAX_JOINED_LETTERS
+            or plain in self._foreign
+            or plain in self._words
+            or self._is_syllable(marked)
+        ):
+            return ((plain, marked),)
+        for guess in (self._undrawn, self._typed, self._sounded, self._spelled_in_numbers):
+            if (found := guess(word, plain)) is not None:
+                return self._short.get(found) or (fold_word(found),)
+        return self._numbered_place(word) or self._split(word, plain) or ((plain, marked),)
+
+    def _is_syllable(self, marked: str) -> bool:
+        bare = marked.rstrip("\ue000\ue001\ue002\ue003\ue004")
+        return bare in self._marked or (bare == marked and bare in self._plain)
+
+    def _accepts(self, word: str) -> bool:
+        return word in self._short or self._is_syllable(fold_word(word)[1])
+
+    def _undrawn(self, word: str, plain: str) -> str | None:
+        """What letters drawn out for effect stand for: "cứuuuu", "khônggg"."""
+        for pattern in (_THREE_ALIKE, _TWO_ALIKE):
+            short = pattern.sub(r"\1", word)
+            is_sure = pattern is _THREE_ALIKE or word != plain  # "nhaan" is Telex, "nhàà" is not
+            if short != word and len(short) > 1 and is_sure and self._accepts(short):
+                return short
+        return None
+
+    def _typed(self, word: str, plain: str) -> str | None:
+        """Telex and VNI keys that were never turned into marks: "nhaf", "dduwowcj", "thuw5ng"."""
+        letters = word.rstrip("0123456789")
+        if word != plain or not word.isascii() or len(letters) < 2 or letters in self._numbered:
+            return None
+        marked = _from_telex(word)
+        if marked is None:
+            return None
+        bare = marked.rstrip("\ue000\ue001\ue002\ue003\ue004")
+        return marked if bare in self._marked else None
+
+    def _sounded(self, word: str, _plain: str) -> str | None:
+        for typed, meant in self._habits:
+            if word.startswith(typed) and self._accepts(meant + word[len(typed) :]):
+                return meant + word[len(typed) :]
+            if typed == "ck" and word.endswith("ck") and self._accepts(f"{word[:-2]}ch"):
+                return f"{word[:-2]}ch"
+        return None
+
+    def _spelled_in_numbers(self, word: str, plain: str) -> str | None:
+        """Numbers for letters, "ch4y": only inside, and only where a known word results."""
+        if word.isalpha() or word.isdigit() or not word[0].isalpha() or not word[-1].isalpha():
+            return None
+        found = word.translate(_LEET)
+        return found if fold_word(found)[0] in self._words and plain != found else None
+
+    def _numbered_place(self, word: str) -> Syllables | None:
+        """A number written on to its word: "hẻm2", "phòng5"."""
+        letters = word.rstrip("0123456789")
+        form = _forms(letters)
+        return (form, _forms(word[len(letters) :])) if letters != word and form[0] in self._numbered else None
+
+    def _split(self, word: str, plain: str) -> Syllables | None:
+        """Joined words, if known words result that stand beside each other in a known phrase."""
+        if not 5 <= len(plain) <= _MAX_JOINED_LETTERS or not plain.isalpha() or len(word) != len(plain):
+            return None
+        best: dict[int, tuple[int, tuple[str, ...]]] = {0: (0, ())}
+        for end in range(2, len(plain) + 1):
+            for start in range(max(0, end - _LONGEST_SYLLABLE), end - 1):
+                piece = plain[start:end]
+                if start not in best or piece not in self._words:
+                    continue
+                score, pieces = best[start]
+                score += 2 if pieces and (pieces[-1], piece) in self._neighbours else -1
+                if end not in best or score > best[end][0]:
+                    best[end] = (score, (*pieces, piece))
+        score, pieces = best.get(len(plain), (0, ()))
+        if len(pieces) < 2 or score <= 0:
+            return None
+        ends = list(itertools.accumulate(len(piece) for piece in pieces))
+        return tuple(_forms(word[end - len(piece) : end]) for piece, end in zip(pieces, ends, strict=True))
+
+
+def _from_telex(word: str) -> str | None:
+    """The marked form that these keys would have made; None where they make none."""
+    out: list[str] = []
+    tone = ""
+    for key in word:
+        key_of_tone = _VNI.get(key, key if key in _TELEX_TONES and not _VOWELS.isdisjoint(out) else "")
+        if key_of_tone:
+            if tone or _VOWELS.isdisjoint(out):
+                return None
+            tone = _TELEX_TONES[key_of_tone]
+        elif key in _VNI_QUALITY:
+            if not _marks_last(out, _VNI_QUALITY[key]):
+                return None
+        elif key == "w":
+            if not _marks_last(out, ("aă", "oơ", "uư")):
+                out.append("ư")
+        elif key in _HATS and _takes_hat(out, key):
+            _marks_last(out, (f"{key}{_HATS[key]}",))
+        elif key == "d" and out[:1] == ["d"]:
+            out[0] = "đ"
+        else:
+            out.append(key)
+    found = "".join(out).replace("uơ", "ươ") + tone
+    return found if found != word else None
+
+
+_HATS = {"a": "â", "e": "ê", "o": "ô"}
+
+
+def _takes_hat(out: Sequence[str], key: str) -> bool:
+    """Whether only vowels stand between this key and the same vowel before it: "nhaan", "toio", but not "oto"."""
+    for letter in reversed(out):
+        if letter == key:
+            return True
+        if letter not in _VOWELS:
+            return False
+    return False
+
+
+def _marks_last(out: list[str], changes: Sequence[str]) -> bool:
+    for at in range(len(out) - 1, -1, -1):
+        for change in changes:
+            if out[at] == change[0]:
+                out[at] = change[1]
+                return True
+    return False
+
+
+def fold_word(word: str) -> tuple[str, str]:
+    """A word in small letters, without and with its marks; the tone stands at the end."""
+    return _forms(word)
+
+
+def _all_forms(phrase: str) -> Syllables:
+    return tuple(_forms(word) for word in phrase.split())
+
+
+_CLAUSE_END = re.compile(r"\s*[.,;:!?\n⏎…()\-]")
+_SENTENCE_END = re.compile(r"\s*[.!?\n⏎…]")
+_ALIKE_SIGNS = re.compile(r"(?<=[^\W\d_])@|(?<=[^\W\d_])\$(?=[^\W\d_])")
+_SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*]{1,2}){2,9}[^\W\d_](?![^\W_])")
+
+
+def fold(text: str, spelling: Spelling | None = None) -> Words:
+    """Cut a text into words and undo how they were typed.
 
     Args:
         text: anything.
-        abbreviations: a plain word to what it stands for, such as `ko` to `không`.
+        spelling: takes teencode and leftovers apart; without it words stay as they are written.
     """
     original = _clean(text)
-    lower = original.lower().translate(_PREPARE)
+    if spelling is not None:
+        original = _ALIKE_SIGNS.sub(lambda sign: "a" if sign.group() == "@" else "s", original)
+        original = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), original)
+    lower = original.lower()
     same_length = len(lower) == len(original)
+    if not lower.isascii():
+        lower = lower.translate(_LATIN)
     plain: list[str] = []
     marked: list[str] = []
     capital: list[bool] = []
@@ -113,18 +385,24 @@ def fold(text: str, abbreviations: Mapping[str, str] | None = None) -> Words:
     sentence = 0
     with_marks: dict[int, int] = {}
     written: dict[int, int] = {}
+    read = spelling.read if spelling is not None else _as_written
+    before, parts = "", 0
     for match in _WORD.finditer(lower):
         word = match.group()
         is_capital = same_length and original[match.start() : match.end()].isupper()
         ends_clause = _CLAUSE_END.match(lower, match.end()) is not None
-        expansion = abbreviations.get(word) if abbreviations else None
-        for part in expansion.split() if expansion else (word,):
-            plain_form, marked_form = _forms(part)
+        pair = spelling.pair(before, word) if spelling is not None and before and not ends[-1] else None
+        if pair is not None:
+            for column in (plain, marked, capital, ends, sentences):
+                del column[-parts:]
+        forms = pair or read(word)
+        for plain_form, marked_form in forms:
             plain.append(plain_form)
             marked.append(marked_form)
             capital.append(is_capital)
             ends.append(False)
             sentences.append(sentence)
+        before, parts = word, len(forms)
         ends[-1] = ends_clause
         with_marks[sentence] = with_marks.get(sentence, 0) + (not word.isascii())
         written[sentence] = written.get(sentence, 0) + word.isalpha()
@@ -140,6 +418,16 @@ def fold(text: str, abbreviations: Mapping[str, str] | None = None) -> Words:
         tuple(ends),
         tuple(sentences),
     )
+
+
+def _as_written(word: str) -> Syllables:
+    return (_forms(word),)
+
+
+def _together(run: str, spelling: Spelling) -> str:
+    """Single letters, "c h á y", are one word if it is a known one."""
+    word = "".join(letter for letter in run if letter.isalpha())
+    return word if spelling.knows(word.lower()) else run
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.text import PhraseIndex, Span, Words, fold
+from services.router.domain.text import PhraseIndex, Span, Spelling, Words, WritingBook, fold
 from shared.events import MessageKind
 
 Category = Literal["emergency", "crime_report", "security_tip", "complaint", "procedure", "greeting", "other"]
@@ -135,7 +135,6 @@ class RuleBook(BaseModel):
     """`data/rules/understanding.yaml`.
 
     Attributes:
-        abbreviations: teencode and short forms, plain word to what it stands for.
         concepts: name to phrases; `=` before a phrase demands its diacritics.
         masks: phrases inside which nothing else is read: "phòng cháy" is no fire.
         negations: words that turn what follows into its opposite.
@@ -147,7 +146,6 @@ class RuleBook(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    abbreviations: dict[str, str]
     negations: tuple[str, ...]
     negation_fillers: tuple[str, ...]
     english: tuple[str, ...]
@@ -170,8 +168,9 @@ class _Match:
 class RuleUnderstanding:
     """The rule book applied. Safety first: whatever matches as an emergency is one, whatever else the text says."""
 
-    def __init__(self, book: RuleBook) -> None:
+    def __init__(self, book: RuleBook, writing: WritingBook) -> None:
         self._book = book
+        self._spelling = Spelling(writing, known=(p.removeprefix("=") for all_ in book.concepts.values() for p in all_))
         phrases = [
             (phrase if name in book.bare_words else _with_its_marks(phrase), name)
             for name, listed in book.concepts.items()
@@ -191,7 +190,7 @@ class RuleUnderstanding:
 
     def read(self, text: str, context: MessageContext) -> Reading:
         """Read a text by the rules; see `Understanding.read`."""
-        words = fold(text, self._book.abbreviations)
+        words = fold(text, self._spelling)
         if not any(any(letter.isalpha() for letter in word) for word in words.plain):
             return _contentless(context)
         found, blind = self._concepts(words, has_question_mark="?" in text)
