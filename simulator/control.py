@@ -477,6 +477,14 @@ async def clear_moods(request: Request) -> dict[str, Any]:
     return {"moods": []}
 
 
+@router.delete("/moods/{mood_id}")
+async def end_mood(mood_id: int, request: Request) -> dict[str, Any]:
+    """End one mood; one that is over already stays over."""
+    moods = simulator_of(request).moods
+    moods.end(mood_id)
+    return {"moods": [_describe_mood(mood) for mood in moods.active]}
+
+
 @router.post("/pages/{page_name}")
 async def set_page(page_name: str, body: PageIn, request: Request) -> dict[str, Any]:
     """Disable a page, take its authorisation away, make it normal again; set its quotas and its own rate limit."""

@@ -70,6 +70,10 @@ class Moods:
         self.active.append(mood)
         return mood
 
+    def end(self, mood_id: int) -> None:
+        """End one mood."""
+        self.active = [mood for mood in self.active if mood.mood_id != mood_id]
+
     def clear(self) -> None:
         """End all moods and start counting anew, so that a repeated test meets the same dice."""
         self.active.clear()

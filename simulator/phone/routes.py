@@ -1,8 +1,9 @@
-"""HTTP edge of the phone page: the page itself, its pictures, and the stream of a conversation."""
+"""HTTP edge of the pages: the phone, several phones on one screen, the operator's panel, files, and the streams."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
@@ -18,12 +19,33 @@ from fastapi.templating import Jinja2Templates
 from simulator import articles
 from simulator.control import page_of, simulator_of
 from simulator.core import Simulator
-from simulator.uploads import CONTENT_TYPES, PHONE_MEDIA_MAX_BYTES, sniff_extension
-from simulator.world import Contact, Page
+from simulator.phone.texts import COOKIE, chosen, words_in
+from simulator.uploads import CONTENT_TYPES, PHONE_KINDS, PHONE_MEDIA_MAX_BYTES, phone_file
+from simulator.world import PAGE_STATES, Contact, Page
 
 _HERE = Path(__file__).parent
 _HEARTBEAT_SECONDS = 15.0
 _SNAPSHOT_ITEMS = 300
+_YEAR_SECONDS = 365 * 86_400
+
+# The moods of the operator's panel in their order: what they act on, and what they need beside their name.
+MOODS: dict[str, dict[str, dict[str, Any]]] = {
+    "api": {
+        "slow": {"seconds": 3},
+        "reply_lost": {},
+        "rate_limited": {},
+        "http_429": {},
+        "refuse": {},
+        "token_revoked": {},
+        "page_disabled": {},
+    },
+    "webhook": {
+        "webhook_duplicate": {},
+        "webhook_late": {"seconds": 5},
+        "webhook_reordered": {"seconds": 5},
+        "webhook_silent": {},
+    },
+}
 
 router = APIRouter(include_in_schema=False)
 templates = Jinja2Templates(_HERE / "templates")
@@ -33,7 +55,7 @@ PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; manifest-src 'self'; "
         "img-src 'self' blob: https: http:; media-src 'self' https: http:; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
+        "frame-src 'self'; frame-ancestors 'self'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -62,10 +84,35 @@ def _offers() -> dict[str, Any]:
     return dict(yaml.safe_load((_HERE.parent / "data" / "phone.yaml").read_text(encoding="utf-8")))
 
 
+def _page(request: Request, template: str, lang: str | None, **values: Any) -> HTMLResponse:
+    """A page in the language asked for, which the browser remembers."""
+    language = chosen(lang, request.cookies.get(COOKIE))
+    headers = PAGE_HEADERS | values.pop("headers", {})
+    answer = templates.TemplateResponse(request, template, {"t": words_in(language)} | values, headers=headers)
+    if lang is not None:
+        answer.set_cookie(COOKIE, language, max_age=_YEAR_SECONDS, samesite="lax", httponly=True)
+    return answer
+
+
 @router.get("/")
-async def phone(request: Request) -> HTMLResponse:
+async def phone(request: Request, lang: str | None = None) -> HTMLResponse:
     """The phone page."""
-    return templates.TemplateResponse(request, "phone.html.j2", {"phone": _offers()}, headers=PAGE_HEADERS)
+    return _page(request, "phone.html.j2", lang, phone=_offers())
+
+
+@router.get("/phones")
+async def phones(request: Request, lang: str | None = None) -> HTMLResponse:
+    """Several phones on one screen, with the operator's panel beside them."""
+    return _page(request, "phones.html.j2", lang)
+
+
+@router.get("/operator")
+async def operator(request: Request, lang: str | None = None) -> HTMLResponse:
+    """The operator's panel: moods, states of pages, the clock, webhooks, the log."""
+    pages = [
+        (page.config.page, page.config.name or page.config.page) for page in simulator_of(request).world.pages.values()
+    ]
+    return _page(request, "operator.html.j2", lang, pages=pages, states=list(PAGE_STATES), moods=MOODS)
 
 
 @router.get("/phone/pages")
@@ -88,17 +135,32 @@ def _row(page: Page, contact: Contact | None) -> dict[str, Any]:
 
 
 @router.post("/phone/media")
-async def upload_picture(request: Request, file: UploadFile) -> dict[str, Any]:
-    """Keep a picture that a person is about to send."""
+async def upload(request: Request, file: UploadFile) -> dict[str, Any]:
+    """Keep a picture or a file that a person is about to send; answers the attachment it becomes."""
     simulator = simulator_of(request)
     content = await file.read(PHONE_MEDIA_MAX_BYTES + 1)
-    extension = sniff_extension(content)
     if len(content) > PHONE_MEDIA_MAX_BYTES:
         raise HTTPException(413, "too large")
-    if extension not in {"jpg", "png", "gif", "webp"}:
-        raise HTTPException(415, "not a picture")
-    name = simulator.media.store_media(content, extension)
-    return {"url": f"{simulator.public_url}/media/{name}", "type": "gif" if extension == "gif" else "image"}
+    extension = phone_file(file.filename or "", content)
+    if extension not in PHONE_KINDS:
+        raise HTTPException(415, "not a file that Zalo takes")
+    url = f"{simulator.public_url}/media/{simulator.media.store_media(content, extension)}"
+    match kind := PHONE_KINDS[extension]:
+        case "file":
+            payload = {
+                "url": url,
+                "size": str(len(content)),
+                "name": (file.filename or f"tep.{extension}")[:200],
+                "checksum": hashlib.md5(content, usedforsecurity=False).hexdigest(),
+                "type": extension,
+            }
+        case "audio":
+            payload = {"url": url}
+        case "video":
+            payload = {"url": url, "thumbnail": "", "description": file.filename or ""}
+        case _:
+            payload = {"url": url, "thumbnail": url}
+    return {"type": kind, "payload": payload}
 
 
 @router.get("/articles/{article_id}")
@@ -170,7 +232,12 @@ async def _until_closing(simulator: Simulator, changes: asyncio.Queue[Any]) -> A
 
 @router.get("/v4/oa/permission")
 async def permission(
-    request: Request, app_id: str = "", redirect_uri: str = "", code_challenge: str = "", state: str = ""
+    request: Request,
+    app_id: str = "",
+    redirect_uri: str = "",
+    code_challenge: str = "",
+    state: str = "",
+    lang: str | None = None,
 ) -> HTMLResponse:
     """The consent page that an administrator of a page sees."""
     simulator = simulator_of(request)
@@ -181,18 +248,19 @@ async def permission(
     elif not redirect_uri.startswith(("http://", "https://")):
         problem = -14003
     pages = [page for page in simulator.world.pages.values() if app is not None and page.app is app]
-    return templates.TemplateResponse(
+    return _page(
         request,
         "permission.html.j2",
-        {
-            "problem": problem,
-            "pages": pages,
-            "app_id": app_id,
-            "redirect_uri": redirect_uri,
-            "code_challenge": code_challenge,
-            "state": state,
+        lang,
+        problem=problem,
+        pages=pages,
+        app_id=app_id,
+        redirect_uri=redirect_uri,
+        code_challenge=code_challenge,
+        state=state,
+        headers={
+            "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
         },
-        headers={**PAGE_HEADERS, "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'"},
     )
 
 

@@ -1,14 +1,16 @@
 // Calls to the simulator. Every function throws an Error whose message can be shown.
 
+import { t } from "./words.js";
+
 async function call(path, options = {}) {
   let response;
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Error("Không kết nối được.");
+    throw new Error(t("error.offline"));
   }
   if (!response.ok) {
-    throw new Error(response.status === 413 ? "Ảnh quá lớn (tối đa 20 MB)." : response.status === 415 ? "Tệp này không phải là ảnh." : "Không gửi được.");
+    throw new Error(t(response.status === 413 ? "error.too_large" : response.status === 415 ? "error.not_a_file" : "error.failed"));
   }
   return response.json();
 }
@@ -22,10 +24,11 @@ export const sendMessage = (message) => post("/control/messages", { ...message, 
 export const clickChat = (who) => post("/control/chat-clicks", who);
 export const follow = (who, follows) => post("/control/follow", { ...who, follows });
 export const receipts = (who, msgIds, seen) => post("/control/receipts", { ...who, msg_ids: msgIds, seen });
+export const react = (who, msgId, icon) => post("/control/reactions", { ...who, msg_id: msgId, react_icon: icon });
 export const describe = (person) => post("/control/people", { citizen: person.citizen, display_name: person.name, phone: person.phone });
 export const submitInfo = (who, info) => post("/control/user-info", { ...who, ...info });
 
-export function uploadPicture(file) {
+export function upload(file) {
   const form = new FormData();
   form.append("file", file);
   return call("/phone/media", { method: "POST", body: form });

@@ -1,6 +1,6 @@
 // One message as elements. Everything a page or a person wrote goes in as text, never as markup.
 
-import { clockTime, preview, REACTIONS, waitWords } from "./words.js";
+import { clockTime, preview, REACTIONS, t, waitWords } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -40,11 +40,11 @@ function outside(element, address) {
 function photo(payload, actions) {
   const button = make("button", "photo");
   button.type = "button";
-  button.setAttribute("aria-label", "Xem ảnh");
+  button.setAttribute("aria-label", t("viewer.title"));
   const image = make("img");
-  image.alt = "Ảnh";
+  image.alt = t("bubble.picture");
   image.loading = "lazy";
-  image.addEventListener("error", () => { image.classList.add("broken"); image.alt = "Không tải được ảnh"; });
+  image.addEventListener("error", () => { image.classList.add("broken"); image.alt = t("bubble.broken"); });
   image.addEventListener("load", actions.grown);
   image.src = webAddress(payload.thumbnail || payload.url);
   button.append(image);
@@ -56,9 +56,9 @@ function place(payload) {
   const { latitude = "", longitude = "" } = payload.coordinates ?? {};
   const box = make("div");
   const map = outside(make("a", "map"), `https://www.openstreetmap.org/?mlat=${encodeURIComponent(latitude)}&mlon=${encodeURIComponent(longitude)}#map=17/${encodeURIComponent(latitude)}/${encodeURIComponent(longitude)}`);
-  map.setAttribute("aria-label", "Mở bản đồ");
+  map.setAttribute("aria-label", t("place.map"));
   map.append(icon("pin"));
-  const where = make("span", "stamp", `Vị trí: ${latitude}, ${longitude}`);
+  const where = make("span", "stamp", t("place.at", { at: `${latitude}, ${longitude}` }));
   box.append(map, where);
   return box;
 }
@@ -77,9 +77,9 @@ function card(iconName, title, detail, address) {
 function contactCard(payload) {
   try {
     const details = JSON.parse(payload.description);
-    return card("person", String(details.caption || "Danh thiếp"), String(details.phone || ""), "");
+    return card("person", String(details.caption || t("bubble.card")), String(details.phone || ""), "");
   } catch {
-    return card("link", payload.title || payload.url || "Liên kết", payload.description || "", webAddress(payload.url));
+    return card("link", payload.title || payload.url || t("bubble.link"), payload.description || "", webAddress(payload.url));
   }
 }
 
@@ -91,26 +91,26 @@ function attachment(item, { type, payload }, actions) {
     case "location":
       return place(payload);
     case "file":
-      return card("file", payload.name || "Tệp", `${Math.max(1, Math.round(Number(payload.size || 0) / 1024))} KB`, webAddress(payload.url));
+      return card("file", payload.name || t("bubble.file"), `${Math.max(1, Math.round(Number(payload.size || 0) / 1024))} KB`, webAddress(payload.url));
     case "link":
     case "business_card":
       return contactCard(payload);
     case "audio":
-      return card("link", "Tin thoại", "", webAddress(payload.url));
+      return card("link", t("bubble.audio"), "", webAddress(payload.url));
     case "video":
-      return card("link", "Video", payload.description || "", webAddress(payload.url));
+      return card("link", t("bubble.video"), payload.description || "", webAddress(payload.url));
     case "sticker":
-      return card("chat", "Nhãn dán", payload.id || "", "");
+      return card("chat", t("bubble.sticker"), payload.id || "", "");
     default:
-      return card("file", "Nội dung chưa hiển thị được", "", "");
+      return card("file", t("bubble.unknown"), "", "");
   }
 }
 
 function infoRequest(item, payload, actions) {
   const box = make("div", "request");
-  box.append(make("h3", "", payload.title || "Yêu cầu thông tin"), make("p", "", payload.subtitle || ""));
+  box.append(make("h3", "", payload.title || t("info.request")), make("p", "", payload.subtitle || ""));
   const choices = make("div", "choices");
-  const button = make("button", "choice", actions.shared(item) ? "Đã chia sẻ" : "Chia sẻ thông tin");
+  const button = make("button", "choice", t(actions.shared(item) ? "info.shared" : "info.share"));
   button.type = "button";
   button.disabled = actions.shared(item);
   button.addEventListener("click", () => actions.shareInfo(item));
@@ -142,28 +142,66 @@ function quoted(item, actions) {
   const original = actions.find(item.quote_message_id);
   const box = make("button", "quoted");
   box.type = "button";
-  box.setAttribute("aria-label", "Đến tin được trả lời");
-  box.append(make("strong", "", original ? (original.direction === "in" ? "Bạn" : actions.pageName()) : "Tin đã gửi trước đó"), make("span", "", original ? preview(original) : ""));
+  box.setAttribute("aria-label", t("bubble.go_to_quoted"));
+  box.append(make("strong", "", original ? (original.direction === "in" ? t("list.you") : actions.pageName()) : t("bubble.earlier")), make("span", "", original ? preview(original) : ""));
   box.addEventListener("click", (event) => { event.stopPropagation(); actions.jump(item.quote_message_id); });
   return box;
 }
 
 function mark(item, actions) {
-  const words = {
-    sending: "Đang gửi", sent: "Đã gửi", received: "Đã nhận", seen: "Đã xem",
-    refused: `Trang chưa nhận được tin; Zalo sẽ gửi lại ${waitWords(item.retry_wait_seconds)}`,
-    undelivered: "Trang không nhận được tin này.", failed: "Không gửi được.",
-  }[item.state];
+  const words = t(`mark.${item.state}`, { wait: waitWords(item.retry_wait_seconds) });
   const failed = item.state === "refused" || item.state === "undelivered" || item.state === "failed";
   const line = make("p", `mark ${failed ? "refused" : item.state}`);
   line.append(icon(failed ? "warning" : "check"), make("span", "", words));
   if (item.state === "failed") {
-    const again = make("button", "", "Gửi lại");
+    const again = make("button", "", t("mark.again"));
     again.type = "button";
     again.addEventListener("click", () => actions.retry(item));
     line.append(again);
   }
   return line;
+}
+
+function tool(className, iconName, label, act) {
+  const button = make("button", className);
+  button.type = "button";
+  button.setAttribute("aria-label", label);
+  button.append(icon(iconName));
+  button.addEventListener("click", act);
+  return button;
+}
+
+function tools(item, actions) {
+  const box = make("span", "tools");
+  const react = tool("tool", "smile", t("bubble.react"), () => actions.offerReactions(item));
+  react.setAttribute("aria-expanded", String(actions.reacting(item)));
+  box.append(tool("tool", "reply", t("bubble.reply"), () => actions.quote(item)), react);
+  return box;
+}
+
+// The reaction under a message; a touch takes it back.
+function given(item, actions) {
+  const [face, name] = REACTIONS[item.reaction] ?? ["👍", "strong"];
+  const button = make("button", "reaction", face);
+  button.type = "button";
+  button.setAttribute("aria-label", `${t(`bubble.${name}`)}. ${t("bubble.unreact")}`);
+  button.addEventListener("click", () => actions.react(item, "/-remove"));
+  return button;
+}
+
+function offers(item, actions) {
+  const box = make("span", "reactions");
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", t("bubble.react"));
+  for (const [code, [face, name]] of Object.entries(REACTIONS)) {
+    const button = make("button", "", face);
+    button.type = "button";
+    button.setAttribute("aria-label", t(`bubble.${name}`));
+    button.setAttribute("aria-pressed", String(item.reaction === code));
+    button.addEventListener("click", () => actions.react(item, item.reaction === code ? "/-remove" : code));
+    box.append(button);
+  }
+  return box;
 }
 
 // `place` says whether the message opens or closes a run of the same sender, and whether its mark is shown.
@@ -178,7 +216,7 @@ export function bubble(item, place, actions) {
   const body = make("div", "bubble");
   body.tabIndex = 0;
   body.setAttribute("role", "group");
-  body.setAttribute("aria-label", `${mine ? "Bạn" : actions.pageName()}, ${clockTime(item.at)}`);
+  body.setAttribute("aria-label", `${mine ? t("list.you") : actions.pageName()}, ${clockTime(item.at)}`);
   if (item.quote_message_id) body.append(quoted(item, actions));
   for (const one of item.attachments) {
     if (["image", "gif", "location"].includes(one.type)) body.classList.add("picture");
@@ -199,15 +237,11 @@ export function bubble(item, place, actions) {
   body.addEventListener("keydown", (event) => { if (event.target === body && event.key === "Enter") actions.quote(item); });
   line.append(body);
   if (item.state !== "failed") {
-    const reply = make("button", "reply");
-    reply.type = "button";
-    reply.setAttribute("aria-label", "Trả lời tin này");
-    reply.append(icon("reply"));
-    reply.addEventListener("click", () => actions.quote(item));
-    line.append(reply);
+    line.append(tools(item, actions));
   }
   stack.append(line);
-  if (item.reaction) stack.append(make("span", "reaction", REACTIONS[item.reaction] ?? "👍"));
+  if (item.reaction) stack.append(given(item, actions));
+  if (actions.reacting(item)) stack.append(offers(item, actions));
   if (item.buttons.length) {
     const choices = make("div", "choices");
     choices.append(...item.buttons.map((button) => choice(button, actions)));

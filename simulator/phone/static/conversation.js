@@ -16,6 +16,7 @@ export class Conversation {
     this.local = [];
     this.sharedInfo = new Set();
     this.reported = { received: new Set(), seen: new Set() };
+    this.reactingTo = "";
     this.follows = false;
     this.chatted = true;
     this.loaded = false;
@@ -31,6 +32,9 @@ export class Conversation {
       shareInfo: (item) => hooks.shareInfo(item),
       shared: (item) => this.sharedInfo.has(item.msg_id),
       retry: (item) => this.retry(item),
+      reacting: (item) => this.reactingTo === item.msg_id,
+      offerReactions: (item) => this.offerReactions(item),
+      react: (item, code) => this.react(item, code),
       jump: (msgId) => this.jump(msgId),
       grown: () => { if (this.atBottom) this.toBottom(); },
     };
@@ -115,6 +119,29 @@ export class Conversation {
     }
   }
 
+  offerReactions(item) {
+    this.reactingTo = this.reactingTo === item.msg_id ? "" : item.msg_id;
+    this.draw();
+    const turn = this.turnOf(item.msg_id);
+    turn?.querySelector(this.reactingTo ? ".reactions button" : ".bubble")?.focus({ preventScroll: true });
+    turn?.querySelector(".reactions")?.scrollIntoView({ block: "nearest" });
+  }
+
+  async react(item, code) {
+    this.reactingTo = "";
+    this.draw();
+    this.turnOf(item.msg_id)?.querySelector(".bubble")?.focus({ preventScroll: true });
+    try {
+      await api.react(this.who, item.msg_id, code);
+    } catch (error) {
+      this.hooks.toast(error.message);
+    }
+  }
+
+  turnOf(msgId) {
+    return [...this.log.children].find((element) => element.dataset.msgId === msgId);
+  }
+
   retry(item) {
     this.local = this.local.filter((other) => other !== item);
     this.draw();
@@ -184,7 +211,7 @@ export class Conversation {
   }
 
   jump(msgId) {
-    const target = [...this.log.children].find((element) => element.dataset.msgId === msgId);
+    const target = this.turnOf(msgId);
     target?.scrollIntoView({ block: "center" });
     target?.querySelector(".bubble")?.focus();
   }

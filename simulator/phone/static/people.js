@@ -1,7 +1,7 @@
 // Who the person at this phone is: kept in this browser only.
 
 const KEY = "phone.people";
-const NAMES = ["Nguyễn Văn An", "Trần Thị Bích", "Lê Minh Châu", "Phạm Quốc Dũng", "Huỳnh Thị Giang", "Võ Thanh Hải", "Đặng Ngọc Hân", "Bùi Văn Khoa"];
+export const NAMES = ["Nguyễn Văn An", "Trần Thị Bích", "Lê Minh Châu", "Phạm Quốc Dũng", "Huỳnh Thị Giang", "Võ Thanh Hải", "Đặng Ngọc Hân", "Bùi Văn Khoa"];
 
 function newPerson(count) {
   const digits = String(crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000).padStart(6, "0");
@@ -19,10 +19,10 @@ function read() {
 }
 
 export class People {
-  constructor(wanted) {
+  constructor(wanted, name) {
     this.state = read();
     if (wanted && wanted !== "new" && !this.state.people.some((person) => person.citizen === wanted)) {
-      this.state.people.push({ citizen: wanted, name: wanted, phone: "" });
+      this.state.people.push({ citizen: wanted, name: name || wanted, phone: "" });
     }
     if (!this.state.people.length || wanted === "new") this.add();
     // Another window of the same browser may be another person, so the address remembers who this one is.

@@ -4,12 +4,12 @@ import * as api from "./api.js";
 import { icon, make } from "./bubbles.js";
 import { Conversation } from "./conversation.js";
 import { People } from "./people.js";
-import { clockTime, foldText, initials, preview, shortWhen, tint } from "./words.js";
+import { clockTime, foldText, initials, preview, shortWhen, t, tint } from "./words.js";
 
 const LIST_REFRESH_SECONDS = 4;
 const byId = (id) => document.getElementById(id);
 const address = new URLSearchParams(location.search);
-const people = new People(address.get("citizen"));
+const people = new People(address.get("citizen"), address.get("name"));
 
 let pages = [];
 let conversation = null;
@@ -37,11 +37,11 @@ function pageRow(page) {
   top.append(make("span", "page-name", page.name));
   if (page.last) top.append(make("span", "page-when", shortWhen(page.last.at)));
   const bottom = make("span", "page-line");
-  const last = page.last ? `${page.last.direction === "in" ? "Bạn: " : ""}${preview(page.last)}` : page.follows ? "Bạn đang quan tâm trang này" : "Chạm để nhắn tin";
+  const last = page.last ? `${page.last.direction === "in" ? `${t("list.you")}: ` : ""}${preview(page.last)}` : t(page.follows ? "list.follows" : "list.start");
   bottom.append(make("span", "page-last", last));
   if (page.unread) {
     const badge = make("span", "badge", String(page.unread));
-    badge.setAttribute("aria-label", `${page.unread} tin chưa đọc`);
+    badge.setAttribute("aria-label", t("list.unread", { n: page.unread }));
     bottom.append(badge);
   }
   words.append(top, bottom);
@@ -83,10 +83,10 @@ async function refreshList() {
 function showHeader() {
   if (!conversation) return;
   const typing = !byId("typing").hidden;
-  byId("chat-status").textContent = typing ? "Đang trả lời…" : conversation.follows ? "Bạn đang quan tâm" : "Cơ quan nhà nước";
+  byId("chat-status").textContent = t(typing ? "chat.status_replying" : conversation.follows ? "chat.status_follows" : "chat.status_plain");
   const follow = byId("follow");
   follow.setAttribute("aria-pressed", String(conversation.follows));
-  follow.textContent = conversation.follows ? "Đang quan tâm" : "Quan tâm";
+  follow.textContent = t(conversation.follows ? "chat.followed" : "chat.follow");
 }
 
 function fillAvatar(id, page, size) {
@@ -155,7 +155,7 @@ function takeQuote() {
 
 function startQuote(item) {
   quoting = item;
-  byId("quoting-who").textContent = item.direction === "in" ? "Trả lời chính bạn" : `Trả lời ${conversation.page.name}`;
+  byId("quoting-who").textContent = item.direction === "in" ? t("compose.quoting_self") : t("compose.quoting", { name: conversation.page.name });
   byId("quoting-text").textContent = preview(item);
   byId("quoting").hidden = false;
   byId("text").focus();
@@ -178,14 +178,14 @@ function sendText() {
   if (text && conversation) void conversation.send({ text, quote_msg_id: takeQuote() });
 }
 
-async function sendPicture(file) {
+async function sendFile(file) {
   const target = conversation;
   if (!file || !target) return;
-  toast("Đang tải ảnh lên…");
+  toast(t("compose.uploading"));
   try {
-    const { url, type } = await api.uploadPicture(file);
+    const { type, payload } = await api.upload(file);
     byId("toast").hidden = true;
-    await target.send({ text: takeText(), quote_msg_id: takeQuote(), attachments: [{ type, payload: { url, thumbnail: url } }] });
+    await target.send({ text: takeText(), quote_msg_id: takeQuote(), attachments: [{ type, payload }] });
   } catch (error) {
     toast(error.message);
   }
@@ -211,7 +211,7 @@ function showPicture(url) {
 
 function showMe() {
   byId("me-name").textContent = people.me.name;
-  byId("me").setAttribute("aria-label", `Bạn là ${people.me.name}. Đổi người`);
+  byId("me").setAttribute("aria-label", t("people.button", { name: people.me.name }));
 }
 
 function drawPeople() {
@@ -219,7 +219,7 @@ function drawPeople() {
     const button = make("button", "person");
     button.type = "button";
     const words = make("span", "", person.name);
-    words.append(make("small", "", person.phone || "Chưa có số điện thoại"));
+    words.append(make("small", "", person.phone || t("people.no_phone")));
     button.append(make("span", `avatar small ${tint(person.name)}`, initials(person.name)), words);
     if (person === people.me) {
       button.setAttribute("aria-current", "true");
@@ -324,25 +324,28 @@ function wire() {
     const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
     if (file) {
       event.preventDefault();
-      void sendPicture(file);
+      void sendFile(file);
     }
   });
   byId("quoting-cancel").addEventListener("click", stopQuote);
   byId("attach").addEventListener("click", () => setMenu(byId("attach-menu").hidden));
   byId("attach-image").addEventListener("click", () => { setMenu(false); byId("image-file").click(); });
-  byId("image-file").addEventListener("change", (event) => {
-    void sendPicture(event.target.files[0]);
-    event.target.value = "";
-  });
+  byId("attach-file").addEventListener("click", () => { setMenu(false); byId("other-file").click(); });
+  for (const id of ["image-file", "other-file"]) {
+    byId(id).addEventListener("change", (event) => {
+      void sendFile(event.target.files[0]);
+      event.target.value = "";
+    });
+  }
   byId("attach-location").addEventListener("click", () => { setMenu(false); byId("location-dialog").showModal(); });
   byId("locate").addEventListener("click", () => {
     if (!navigator.geolocation) {
-      toast("Máy này không cho biết vị trí.");
+      toast(t("place.unknown"));
       return;
     }
     navigator.geolocation.getCurrentPosition(
       (position) => sendLocation(position.coords.latitude.toFixed(6), position.coords.longitude.toFixed(6)),
-      () => { byId("location-dialog").close(); toast("Không lấy được vị trí. Hãy chọn một nơi hoặc nhập tọa độ."); },
+      () => { byId("location-dialog").close(); toast(t("place.failed")); },
       { timeout: 8000, enableHighAccuracy: true },
     );
   });
@@ -356,6 +359,12 @@ function wire() {
   byId("info-form").addEventListener("submit", (event) => { event.preventDefault(); void shareInfo(); });
   byId("to-bottom").addEventListener("click", () => conversation?.toBottom());
   byId("viewer").addEventListener("click", (event) => { if (event.target.id !== "viewer-image") byId("viewer").close(); });
+  for (const link of document.querySelectorAll(".change-language")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      location.assign(`?lang=${link.lang}&citizen=${encodeURIComponent(people.current)}${location.hash}`);
+    });
+  }
   addEventListener("hashchange", route);
   setInterval(() => { if (!conversation && document.visibilityState === "visible") void refreshList(); }, LIST_REFRESH_SECONDS * 1000);
   const tick = () => { byId("device-time").textContent = clockTime(Date.now()); };

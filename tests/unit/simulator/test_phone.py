@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,13 +12,18 @@ import orjson
 import pytest
 from yarl import URL
 
+import simulator.phone
+from simulator.phone.texts import words_in
 from tests.unit.simulator.live import APP_ID, OA_IDS, WARD, Live
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
+STATIC = Path(simulator.phone.__file__).parent / "static"
+TEMPLATES = STATIC.parent / "templates"
 
 
-async def test_the_page_runs_under_a_policy_without_inline_code(live: Live) -> None:
-    async with live.http.get(live.url + "/") as answer:
+@pytest.mark.parametrize("path", ["/", "/phones", "/operator", "/?lang=en", "/operator?lang=en"])
+async def test_the_page_runs_under_a_policy_without_inline_code(live: Live, path: str) -> None:
+    async with live.http.get(live.url + path) as answer:
         html, policy = await answer.text(), answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self'" in policy
@@ -29,32 +36,95 @@ async def test_the_page_runs_under_a_policy_without_inline_code(live: Live) -> N
             assert answer.status == 200, asset
 
 
-async def test_no_script_writes_markup(live: Live) -> None:
-    for name in ("phone", "bubbles", "conversation", "people", "words", "api"):
-        async with live.http.get(f"{live.url}/static/{name}.js") as answer:
-            source = await answer.text()
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source), name
+def test_no_script_writes_markup() -> None:
+    for script in STATIC.glob("*.js"):
+        source = script.read_text("utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source), script.name
 
 
-def a_form(content: bytes) -> aiohttp.FormData:
+def a_form(content: bytes, name: str = "anh.png") -> aiohttp.FormData:
     form = aiohttp.FormData()
-    form.add_field("file", content, filename="anh.png")
+    form.add_field("file", content, filename=name)
     return form
+
+
+def test_both_languages_have_the_same_words_with_the_same_values() -> None:
+    vietnamese, english = words_in("vi").all, words_in("en").all
+    assert vietnamese.keys() == english.keys()
+    values = re.compile(r"\{(\w+)\}")
+    assert [key for key in english if set(values.findall(vietnamese[key])) != set(values.findall(english[key]))] == []
+
+
+def test_every_word_is_used_and_every_used_word_exists() -> None:
+    sources = "".join(file.read_text("utf-8") for folder in (STATIC, TEMPLATES) for file in folder.glob("*.j*"))
+    quoted = set(re.findall(r"""["'`]([a-z_]+\.[a-z_]+)["'`]""", sources))
+    areas = {key.partition(".")[0] for key in words_in("vi").all}
+    used = {key for key in quoted if key.partition(".")[0] in areas and not key.endswith(".js")} - {
+        "phone.people"
+    }  # the last: where the browser keeps them
+    assert used <= words_in("vi").all.keys()
+    made_of_data = {"kind", "mark", "mood", "state", "outcome", "bubble"}
+    unused = {key for key in words_in("vi").all if key not in used and key.partition(".")[0] not in made_of_data}
+    assert unused == set()
+
+
+async def test_the_language_is_asked_for_once(live: Live) -> None:
+    async with live.http.get(live.url + "/?lang=en") as answer:
+        assert "A citizen&#39;s phone" in (text := await answer.text()) or "A citizen's phone" in text
+        cookie = answer.cookies["phone_language"].value
+    async with live.http.get(live.url + "/operator", cookies={"phone_language": cookie}) as answer:
+        assert 'lang="en"' in await answer.text()
+    async with live.http.get(live.url + "/operator?lang=vi") as answer:
+        assert 'lang="vi"' in await answer.text()
 
 
 async def test_a_picture_is_kept_and_served_without_rights(live: Live) -> None:
     async with live.http.post(f"{live.url}/phone/media", data=a_form(PNG)) as answer:
         stored = await answer.json()
     assert stored["type"] == "image"
-    async with live.http.get(stored["url"]) as answer:
+    async with live.http.get(stored["payload"]["url"]) as answer:
         assert await answer.read() == PNG
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("content", [b"<html><script>1</script>", b"", b"%PDF-1.4"])
-async def test_what_is_no_picture_is_not_kept(live: Live, content: bytes) -> None:
-    async with live.http.post(f"{live.url}/phone/media", data=a_form(content)) as answer:
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("don.pdf", b"%PDF-1.4", "file"),
+        ("don.docx", b"PK\x03\x04", "file"),
+        ("don.doc", b"\xd0\xcf\x11\xe0", "file"),
+        ("ho.csv", "họ,tên\n".encode(), "file"),
+        ("quay.mp4", b"\0\0\0\x18ftypmp42", "video"),
+        ("ghi.amr", b"#!AMR\n", "audio"),
+        ("anh.gif", b"GIF89a", "gif"),
+    ],
+)
+async def test_a_file_becomes_the_attachment_that_zalo_makes_of_it(
+    live: Live, name: str, content: bytes, kind: str
+) -> None:
+    async with live.http.post(f"{live.url}/phone/media", data=a_form(content, name)) as answer:
+        stored = await answer.json()
+    assert stored["type"] == kind
+    if kind == "file":
+        payload = stored["payload"]
+        assert (payload["name"], payload["size"]) == (name, str(len(content)))
+        assert payload["checksum"] == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("anh.png", b"<html><script>1</script>"),
+        ("anh.png", b""),
+        ("a.csv", b""),
+        ("a.csv", b"\0\0"),
+        ("a.docx", b"x"),
+        ("a.zip", b"PK\x03\x04"),
+    ],
+)
+async def test_what_zalo_would_not_take_is_not_kept(live: Live, name: str, content: bytes) -> None:
+    async with live.http.post(f"{live.url}/phone/media", data=a_form(content, name)) as answer:
         assert answer.status == 415
 
 

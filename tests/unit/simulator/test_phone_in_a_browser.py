@@ -6,9 +6,12 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, FilePayload, Page, async_playwright, expect
 
 from tests.unit.simulator.live import WARD, Live, Receiver, eventually
 
@@ -28,6 +31,10 @@ TEMPLATE = {"type": "template", "payload": {"buttons": [
     {"title": "Cổng dịch vụ", "type": "oa.open.url", "payload": {"url": "https://dichvucong.gov.vn"}},
     {"title": "Gọi", "type": "oa.open.phone", "payload": {"phone_code": "113"}},
 ]}}  # fmt: skip
+
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+PAGE_MAX_BYTES = 150_000
+SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
 
 pytestmark = [
     pytest.mark.browser,
@@ -160,3 +167,134 @@ async def test_everything_to_touch_is_large_enough_and_nothing_overflows(phone: 
         "[...document.querySelectorAll('input, textarea')].map((one) => getComputedStyle(one).fontSize)"
     )
     assert set(sizes) == {"16px"}
+
+
+async def test_a_reaction_is_given_and_taken_back(phone: Phone, hub: Receiver) -> None:
+    page = phone.page
+    await phone.write("hỏi")
+    await expect(page.locator(".mark")).to_have_text("Đã nhận")
+    await phone.live.send(await phone.live.token(), await phone.user_id(), "đáp")
+    await page.locator(".theirs .bubble").click()
+    await page.locator(".theirs").get_by_role("button", name="Thả cảm xúc").click()
+    await page.get_by_role("button", name="Yêu thích").click()
+    await expect(page.locator(".reaction")).to_have_text("❤️")
+    await expect(page.locator(".reactions")).to_have_count(0)
+    await page.locator(".reaction").click()
+    await expect(page.locator(".reaction")).to_have_count(0)
+    await eventually(lambda: len(hub.named("user_reacted_message")) == 2)
+    icons = [one.body["message"]["react_icon"] for one in hub.named("user_reacted_message")]
+    assert icons == ["/-heart", "/-remove"]
+
+
+async def test_a_file_is_sent_with_its_name_and_size(phone: Phone, hub: Receiver) -> None:
+    content = b"%PDF-1.4" + b" " * 5_000
+    report = FilePayload(name="đơn trình báo.pdf", mimeType="application/pdf", buffer=content)
+    await phone.page.set_input_files("#other-file", report)
+    await expect(phone.page.locator(".mine .card")).to_contain_text("đơn trình báo.pdf")
+    await eventually(lambda: bool(hub.named("user_send_file")))
+    [attachment] = hub.named("user_send_file")[0].body["message"]["attachments"]
+    payload = attachment["payload"]
+    assert (payload["name"], payload["size"], payload["type"]) == ("đơn trình báo.pdf", str(len(content)), "pdf")
+
+
+@pytest.fixture
+async def desk(browser: Browser, live: Live) -> AsyncIterator[Page]:  # noqa: ARG001 - it must outlive the browser's page
+    """An operator's browser: its scripts raise no error and its policy refuses nothing."""
+    context = await browser.new_context(viewport={"width": 1366, "height": 768})
+    page = await context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
+    yield page
+    await context.close()
+    assert complaints == []
+
+
+async def test_the_panel_brings_a_mood_about_and_ends_it(desk: Page, live: Live) -> None:
+    token, user_id = await live.token(), (await live.write("hỏi"))["user_id"]
+    await desk.goto(f"{live.url}/operator")
+    mood = desk.get_by_role("button", name="Quá giới hạn (-32)")
+    await mood.click()
+    await expect(mood).to_have_attribute("aria-pressed", "true")
+    assert [(await live.send(token, user_id, "đáp"))["error"] for _ in range(2)] == [-32, 0]
+    await expect(mood).to_have_attribute("aria-pressed", "false")  # once: it is over by itself
+    await desk.get_by_label("Bao nhiêu lần").select_option("always")
+    await mood.click()
+    await expect(mood).to_have_attribute("aria-pressed", "true")
+    await mood.click()
+    await expect(mood).to_have_attribute("aria-pressed", "false")
+    assert (await live.send(token, user_id, "đáp"))["error"] == 0
+    await expect(desk.locator(".entry.bad")).to_contain_text("/v3.0/oa/message/cs")
+
+
+async def test_the_panel_disables_a_page_revokes_its_token_and_moves_the_clock(desk: Page, live: Live) -> None:
+    token, user_id = await live.token(), (await live.write("hỏi"))["user_id"]
+    await desk.goto(f"{live.url}/operator")
+    said = desk.get_by_role("status")
+    await desk.get_by_label("Tình trạng").select_option("disabled")
+    await expect(said).to_have_text("Đã làm.")
+    assert (await live.send(token, user_id, "đáp"))["error"] == -204
+    await desk.get_by_role("button", name="Bình thường trở lại").click()
+    await expect(said).to_have_text("Mọi thứ đã bình thường.")
+    assert (await live.send(token, user_id, "đáp"))["error"] == 0
+    await desk.get_by_role("button", name="Thu hồi mã truy cập").click()
+    await expect(desk.locator("#token")).to_have_text("Chưa có mã truy cập, hoặc đã hết hạn")
+    assert (await live.send(token, user_id, "đáp"))["error"] == -220
+    await desk.get_by_role("button", name="+48 giờ").click()
+    await expect(desk.locator("#moved")).to_have_text("Đã lệch +2 ngày")
+    await desk.get_by_role("button", name="Hết tiền").click()
+    await desk.get_by_role("button", name="Dùng hết gói tin").click()
+    await expect(desk.locator("#quota")).to_contain_text("Gói còn 0 tin")
+    fresh = live.simulator.tokens.issue(live.simulator.world.page(WARD)).access_token
+    await live.post("/control/people", {"page": WARD, "citizen": "0901", "last_interaction_hours_ago": 60})
+    assert (await live.send(fresh, user_id, "đáp"))["error"] == -321
+
+
+async def test_several_phones_on_one_screen_are_several_people(desk: Page, live: Live, hub: Receiver) -> None:
+    await desk.goto(f"{live.url}/phones?n=2&page={WARD}")
+    for number in range(2):
+        phone = desk.frame_locator(".wall-phone").nth(number)
+        await phone.locator("#text").fill(f"tôi là người {number}")
+        await phone.locator("#text").press("Enter")
+        await expect(phone.locator(".mark")).to_have_text("Đã nhận")
+    senders = {one.body["sender"]["id"] for one in hub.named("user_send_text")}
+    assert len(senders) == 2
+    await desk.get_by_role("button", name="Thêm điện thoại").click()
+    await expect(desk.locator(".wall-phone")).to_have_count(3)
+    assert desk.url.endswith(f"n=3&page={WARD}")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1366, "light")])
+async def test_every_page_is_clean_for_axe_fits_the_screen_and_is_light(
+    browser: Browser, live: Live, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    context = await browser.new_context(
+        viewport={"width": width, "height": 844 if width == 390 else 768}, color_scheme=scheme
+    )
+    page = await context.new_page()
+    token, citizen = await live.token(), "phone-1"
+    written = await live.write("Làm căn cước cần gì?", citizen=citizen)
+    msg_id = (await live.send(token, written["user_id"], "Mời bà đến phường"))["data"]["message_id"]
+    await live.post("/control/reactions", {"page": WARD, "citizen": citizen, "msg_id": msg_id})
+    weights: list[int] = []
+    page.on("response", lambda answer: weights.append(int(answer.headers.get("content-length", 0))))
+    places = {
+        "list": ("/?citizen=phone-1", ".page-row"),
+        "conversation": (f"/?citizen=phone-1#{WARD}", ".reaction"),
+        "nothing-said": (f"/?citizen=phone-2&lang=en#{WARD}", "#empty:not([hidden])"),
+        "phones": (f"/phones?n=3&lang=vi&page={WARD}", ".wall-phone"),
+        "operator": ("/operator", ".entry"),
+    }
+    for name, (path, shown) in places.items():
+        await page.goto("about:blank")
+        weights.clear()
+        await page.goto(live.url + path)
+        await page.locator(shown).first.wait_for()
+        await page.screenshot(path=SHOTS / f"phone-{name}-{width}-{scheme}.png")
+        await page.evaluate(AXE)
+        result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found = [f"{v['id']}: {node['html'][:120]}" for v in result["violations"] for node in v["nodes"]]
+        assert found == [], name
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+        assert sum(weights) <= PAGE_MAX_BYTES * (4 if name == "phones" else 1), f"{name}: {sum(weights)} bytes"
+    await context.close()
