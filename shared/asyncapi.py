@@ -10,6 +10,9 @@ from shared.topics import ALL_TOPICS, Topic
 
 VERSION = "1.0.0"
 
+PUBLISHES_AS = {"console": "officers"}
+"""A service that publishes under another owner's name: officers act through the console and the command line alike."""
+
 _CLOUD_EVENT_HEADERS = {
     "type": "object",
     "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type"],
@@ -60,13 +63,14 @@ def asyncapi_document(service: str) -> dict[str, Any]:
     """The contract of one service: what it sends and what it receives.
 
     Args:
-        service: `intake`, `router`, `notifier` or `officers`.
+        service: `intake`, `router`, `notifier`, `console` or `officers`.
     """
+    owner = PUBLISHES_AS.get(service, service)
     operations: dict[str, Any] = {}
     used = []
     for topic in ALL_TOPICS:
         reference = {"channel": {"$ref": f"#/channels/{topic.name}"}}
-        if topic.owner == service:
+        if topic.owner == owner:
             operations[f"send {topic.name}"] = {"action": "send", **reference}
         for group in topic.readers.get(service, ()):
             operations[f"receive {topic.name} as {group}"] = {
@@ -74,7 +78,7 @@ def asyncapi_document(service: str) -> dict[str, Any]:
                 **reference,
                 "bindings": {"kafka": {"groupId": {"type": "string", "enum": [group]}, "bindingVersion": "0.5.0"}},
             }
-        if topic.owner == service or service in topic.readers:
+        if topic.owner == owner or service in topic.readers:
             used.append(topic)
     messages = {topic.event.__name__: _message(topic) for topic in used}
     schemas = {name: message.pop("x-schema") for name, message in messages.items()}

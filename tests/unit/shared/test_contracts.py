@@ -46,6 +46,13 @@ def test_a_document_names_what_the_service_sends_and_receives(service: str) -> N
     assert len(receives) == sum(len(topic.readers.get(service, ())) for topic in ALL_TOPICS)
 
 
+def test_the_console_sends_what_officers_do() -> None:
+    operations = asyncapi_document("console")["operations"]
+
+    assert operations == asyncapi_document("officers")["operations"]
+    assert "send officer.actions.v1" in operations
+
+
 def test_the_events_of_the_tests_fit_the_schemas_in_the_documents() -> None:
     schemas: dict[str, Any] = {}
     for service in services():
