@@ -46,6 +46,7 @@ class Unit(_Dated):
         succeeded_by: the unit that took over, once `valid_to` is set.
         anchors: points inside the territory; several are better than one.
         subjects: procedure subtopics a team answers for.
+        places: keys of the gazetteer that a unit serves whatever ward they lie in: what a split gave it.
     """
 
     slug: Slug
@@ -55,6 +56,7 @@ class Unit(_Dated):
     codes: tuple[UnitCode, ...] = ()
     anchors: tuple[Coordinates, ...] = ()
     subjects: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     phone: str | None = None
     succeeded_by: Slug | None = None
 
@@ -90,7 +92,7 @@ class DirectoryView:
 
 @dataclass(frozen=True)
 class Directory:
-    """All units and page ownerships, of all times."""
+    """All units and page ownerships, of all times; a unit with a new name or territory is another line of its slug."""
 
     units: tuple[Unit, ...]
     pages: tuple[PageOwnership, ...]
@@ -102,6 +104,10 @@ class Directory:
             units={unit.slug: unit for unit in self.units if unit.is_valid(day)},
             unit_by_page={owned.page: owned.unit for owned in self.pages if owned.is_valid(day)},
         )
+
+    def successors(self) -> dict[str, str]:
+        """Who took over from each unit that ended."""
+        return {unit.slug: unit.succeeded_by for unit in self.units if unit.succeeded_by}
 
 
 def load_directory(data_dir: Path) -> Directory:

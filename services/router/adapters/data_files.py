@@ -11,6 +11,7 @@ from services.router.domain.answers import AnswerBook, EmergencyNumber, Procedur
 from services.router.domain.assignment import NewWard, UnitResolver
 from services.router.domain.deadlines import ServiceLevels
 from services.router.domain.places import Gazetteer, PlaceFinder
+from services.router.domain.territories import Map, Territories
 from services.router.domain.text import WritingBook
 from services.router.domain.understanding import RuleBook, RuleUnderstanding
 from shared.directory import Directory
@@ -63,23 +64,44 @@ def load_understanding(data_dir: Path) -> RuleUnderstanding:
         raise ConfigurationError(f"{file}: {error}") from error
 
 
+def load_gazetteer(data_dir: Path) -> Gazetteer:
+    """Names of wards, streets, landmarks and places elsewhere.
+
+    Raises:
+        ConfigurationError: a file of `gazetteer/` is missing or wrong.
+    """
+    folder = data_dir / "gazetteer"
+    content: dict[str, Any] = {}
+    for name in ("wards.yaml", "places.yaml", "outside.yaml"):
+        try:
+            content |= yaml.safe_load((folder / name).read_text("utf-8"))
+        except (OSError, yaml.YAMLError, TypeError) as error:
+            raise ConfigurationError(f"{folder / name}: {error}") from error
+    try:
+        return Gazetteer.model_validate(content)
+    except ValidationError as error:
+        raise ConfigurationError(f"{folder}: {error}") from error
+
+
 def load_unit_resolver(data_dir: Path, directory: Directory) -> UnitResolver:
     """The unit rules over gazetteer and directory.
 
     Raises:
         ConfigurationError: a file is missing or wrong, or the gazetteer names a ward that does not exist.
     """
-    gazetteer = _load(data_dir / "gazetteer.yaml", Gazetteer)
+    gazetteer = load_gazetteer(data_dir)
+    territories = _load(data_dir / "gazetteer" / "territories.yaml", Territories)
     merger = _load(data_dir / "directory" / "new_wards.yaml", _NewWards)
     slugs = {unit.slug for unit in directory.units}
-    named = {*gazetteer.wards, *(ward for place in gazetteer.places for ward in place.wards)}
+    named = {*gazetteer.wards, *(ward for place in gazetteer.places for ward in place.wards), *territories.old_wards}
     named |= {ward for new in merger.new_wards for ward in new.old_wards}
     if strangers := sorted(named - slugs):
-        raise ConfigurationError(f"gazetteer.yaml or new_wards.yaml name wards that do not exist: {strangers}")
+        raise ConfigurationError(f"gazetteer/ or new_wards.yaml name wards that do not exist: {strangers}")
     return UnitResolver(
         PlaceFinder(gazetteer),
-        successors={unit.slug: unit.succeeded_by for unit in directory.units if unit.succeeded_by},
+        successors=directory.successors(),
         new_wards=[NewWard(new.named_like, new.old_wards, merger.works_from) for new in merger.new_wards],
+        territory=Map(territories, {new.named_like: new.old_wards for new in merger.new_wards}),
     )
 
 

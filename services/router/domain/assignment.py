@@ -1,25 +1,38 @@
 """Which unit answers, each decision with its evidence and its doubts.
 
 The words come first: a place that the citizen names. Without one, a location they shared, if it lies in the area; then
-the page they chose; and if all that names no ward, the district. (A known home ward will stand before the district.)
-The district also takes what is said against staff, and a team keeps its own subjects on its own page. What a text
-orders the hub to do is content and moves nothing.
+the page they chose; then the ward they told us to remember; and if all that names no ward, the district. The district
+also takes what is said against staff, and a team keeps its own subjects on its own page. What a text orders the hub to
+do is content and moves nothing.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
-from services.router.domain.places import Mention, PlaceFinder, by_ward
+from services.router.domain.places import Mention, PlaceFinder, Role, by_key
+from services.router.domain.territories import Map
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, Reading
 from shared.directory import DirectoryView, Unit
-from shared.events import CitizenMessageReceived, Coordinates
+from shared.events import CitizenMessageReceived
 
-BASIS_STRENGTH = {"officer": 6, "staff": 5, "team": 4, "place": 3, "location": 2, "page": 1, "district": 0}
-"""A later message moves a case only with a stronger or an equally explicit basis."""
+BASIS_STRENGTH = {
+    "officer": 8,
+    "staff": 7,
+    "team": 6,
+    "told": 5,
+    "place": 4,
+    "location": 3,
+    "page": 2,
+    "home": 1,
+    "district": 0,
+}
+"""A later message moves a case only with a stronger basis. `told` is the answer to our question."""
+
+MAX_CANDIDATES = 4
+"""A question with more buttons than this is no help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,8 @@ class Assignment:
         evidence: keys of our gazetteer, distances; no words of the text.
         doubts: reason codes of what a person should check.
         is_outside: the place lies outside the area: the citizen is told where to go.
+        candidates: units between which only the citizen can choose.
+        residence: the ward in which the text says the writer lives.
     """
 
     unit: str
@@ -41,13 +56,29 @@ class Assignment:
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     is_outside: bool = False
+    candidates: tuple[str, ...] = ()
+    residence: str | None = None
 
 
 class ResponsibleUnit(Protocol):
     """Chooses the unit. Pure."""
 
-    def __call__(self, message: CitizenMessageReceived, reading: Reading, view: DirectoryView) -> Assignment:
-        """Say who answers the message by the directory of its day."""
+    def __call__(
+        self,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        view: DirectoryView,
+        *,
+        home_ward: str | None = None,
+    ) -> Assignment:
+        """Say who answers the message by the directory of its day.
+
+        Args:
+            message: what was written, where and when.
+            reading: what it is about.
+            view: the directory of the day on which it was sent.
+            home_ward: the ward that the citizen told us to remember.
+        """
         ...
 
 
@@ -60,24 +91,45 @@ class NewWard:
     works_from: date
 
 
-MAX_KILOMETRES_FROM_ANCHOR = 4.0
-"""No point of the area lies farther from its ward's anchor; what does is somewhere else."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A place of the text with the units that serve it on the day."""
 
-BORDER_KILOMETRES = 0.4
-"""Two anchors as near as this to each other in distance: the point may lie on either side."""
+    mention: Mention
+    units: tuple[str, ...]
+
+
+_RANKS: Mapping[bool, tuple[Role, ...]] = {
+    True: ("incident", "unsaid", "residence", "office", "elsewhere", "origin"),
+    False: ("residence", "incident", "unsaid", "office", "elsewhere", "origin"),
+}
+"""Which place counts first: of an incident where it happened, else where the person lives."""
 
 
 class UnitResolver:
     """The rule engine of `ResponsibleUnit`."""
 
     def __init__(
-        self, finder: PlaceFinder, *, successors: Mapping[str, str], new_wards: Sequence[NewWard] = ()
+        self,
+        finder: PlaceFinder,
+        *,
+        successors: Mapping[str, str],
+        new_wards: Sequence[NewWard] = (),
+        territory: Map | None = None,
     ) -> None:
         self._finder = finder
         self._successors = successors
         self._new_wards = {new.named_like: new for new in new_wards}
+        self._map = territory
 
-    def __call__(self, message: CitizenMessageReceived, reading: Reading, view: DirectoryView) -> Assignment:
+    def __call__(
+        self,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        view: DirectoryView,
+        *,
+        home_ward: str | None = None,
+    ) -> Assignment:
         """Decide; see the module."""
         page_unit = view.unit_of_page(message.page)
         if reading.accuses_staff:
@@ -85,67 +137,157 @@ class UnitResolver:
         if page_unit and page_unit.role == "team" and _is_subject(page_unit, reading):
             return Assignment(page_unit.slug, "team", ("unit.team_subject",), (f"team:{page_unit.slug}",))
         mentions = self._finder.find(fold(message.text)) if message.text else []
-        found = self._by_text(mentions, reading, view)
-        if found is None and message.location is not None:
-            found = _by_location(message.location, view)
-        if found is None:
-            found = _by_page(page_unit, view)
-            if message.location is not None:
-                found = _with(found, doubts=("unit.location_unusable",))
-        named = tuple(f"place:{m.key}" for m in mentions if not m.decides)
-        return _with(found, evidence=named)
+        named = [_Named(m, self._serving_all(m, view)) for m in mentions]
+        located = self._by_location(message, view)
+        found = self._by_text(named, reading, view, located)
+        if found is None or (_is_weak(found, named) and _knows_better(located, page_unit)):
+            weak = found
+            found = located or self._without_place(named, page_unit, home_ward, view)
+            if weak is not None:
+                found = replace(found, doubts=(*found.doubts, "unit.place_is_elsewhere"))
+        if message.location is not None and located is None:
+            found = replace(found, doubts=(*found.doubts, "unit.location_unusable"))
+        return self._complete(found, named)
 
-    def _by_text(self, mentions: Sequence[Mention], reading: Reading, view: DirectoryView) -> Assignment | None:
-        candidates = by_ward(m for m in mentions if m.role != "origin" or len(mentions) == 1)
-        if len(candidates) > 1:
-            candidates = self._narrow(candidates, reading, view)
-        if len(candidates) == 1:
-            ward, named = next(iter(candidates.items()))
-            return self._ward_assignment(ward, named, view)
-        if len(candidates) > 1:
-            keys = tuple(f"place:{m.key}" for named in candidates.values() for m in named)
-            return Assignment(view.district().slug, "place", ("unit.two_places",), keys, ("unit.which_place",))
-        if any(m.kind == "area" or (m.wards and not m.decides) for m in mentions):
+    def unit_named(self, text: str, among: Iterable[str], view: DirectoryView) -> str | None:
+        """The one of these units that a text names: how an answer to our question is read."""
+        wanted = set(among)
+        units = {unit for m in self._finder.find(fold(text)) for unit in self._serving_all(m, view)} & wanted
+        return units.pop() if len(units) == 1 else None
+
+    # ------------------------------------------------------------------ the text
+
+    def _by_text(
+        self, named: Sequence[_Named], reading: Reading, view: DirectoryView, located: Assignment | None
+    ) -> Assignment | None:
+        inside = [one for one in named if one.mention.decides and len(one.units) == 1]
+        outside = [one for one in named if one.mention.kind in {"outside", "far"} and _is_meant(one.mention, reading)]
+        ranks = _RANKS[reading.category in INCIDENTS]
+        if inside:
+            if outside and _first(outside, ranks) < _first(inside, ranks) and _is_said(outside):
+                return _outside(outside, view)
+            return self._of_several(self._chosen(inside, ranks, view), named, view, located)
+        crossing = self._crossing(named)
+        if crossing is not None:
+            keys = tuple(f"place:{one.mention.key}" for one in named if one.units)
+            return Assignment(crossing, "place", ("unit.crossing",), keys, ("unit.crossing",))
+        if any(one.mention.kind in {"area", "quarter"} or one.mention.wards for one in named):
             return None  # the area is named, only not the ward
-        outside = [m for m in mentions if _is_outside(m, reading)]
-        if outside:
-            evidence = tuple(f"outside:{m.key}" for m in outside)
-            return Assignment(view.district().slug, "place", ("unit.place_outside",), evidence, is_outside=True)
-        return None
+        return _outside(outside, view) if outside else None
 
-    def _narrow(
-        self, candidates: Mapping[str, list[Mention]], reading: Reading, view: DirectoryView
-    ) -> Mapping[str, list[Mention]]:
-        """Of several wards keep those that the text means: the more exact one, then by what each is to the writer."""
-        exact = {ward: named for ward, named in candidates.items() if any(m.kind != "ward" for m in named)}
-        loose = set(candidates) - set(exact)
-        if len(exact) == 1 and all(self._covers(name, next(iter(exact)), view) for name in loose):
-            return exact
-        wanted = ("incident", "unsaid") if reading.category in INCIDENTS else ("residence", "incident")
-        for role in (wanted[0], *wanted[1:]):
-            kept = {ward: named for ward, named in candidates.items() if any(m.role == role for m in named)}
-            if len(kept) == 1:
-                return kept
-        kept = {ward: named for ward, named in candidates.items() if any(m.role != "elsewhere" for m in named)}
-        return kept if len(kept) == 1 else candidates
+    def _chosen(self, inside: Sequence[_Named], ranks: Sequence[Role], view: DirectoryView) -> Sequence[_Named]:
+        """Of the places that name a unit keep those that the text is about."""
+        if len({one.units[0] for one in inside}) == 1:
+            return inside
+        exact = {one.units[0] for one in inside if one.mention.kind != "ward"}
+        loose = {one.units[0]: one.mention.wards[0] for one in inside if one.mention.kind == "ward"}
+        if len(exact) == 1:
+            unit = next(iter(exact))
+            ward = next(one.mention.wards[0] for one in inside if one.units[0] == unit and one.mention.kind != "ward")
+            if all(other == unit or self._covers(name, ward, view) for other, name in loose.items()):
+                return [one for one in inside if one.units[0] == unit]
+        if not exact:
+            older = [
+                one
+                for one in inside
+                if not all(self._covers(loose[one.units[0]], ward, view) for ward in loose.values())
+            ]
+            if len({one.units[0] for one in older}) == 1:  # "Thới An (Thạnh Xuân cũ)"
+                return older
+        best = min(ranks.index(one.mention.role) for one in inside)
+        return [one for one in inside if ranks.index(one.mention.role) == best]
 
-    def _covers(self, named: str, exact: str, view: DirectoryView) -> bool:
-        new = self._new_wards.get(named)
-        return new is not None and exact in new.old_wards and view.day >= new.works_from
-
-    def _ward_assignment(self, ward: str, named: Sequence[Mention], view: DirectoryView) -> Assignment:
+    def _of_several(
+        self, chosen: Sequence[_Named], named: Sequence[_Named], view: DirectoryView, located: Assignment | None
+    ) -> Assignment:
+        units = tuple(dict.fromkeys(one.units[0] for one in chosen))
+        keys = tuple(dict.fromkeys(f"place:{one.mention.key}" for one in chosen))
+        if len(units) > 1:
+            return Assignment(
+                view.district().slug,
+                "district",
+                ("unit.two_places",),
+                keys,
+                ("unit.which_place",),
+                candidates=units if len(units) <= MAX_CANDIDATES else (),
+            )
         doubts = []
-        if all(not m.is_sure for m in named):
-            doubts.append("unit.gazetteer_unverified")
-        new = self._new_wards.get(ward)
-        only_by_name = all(m.kind == "ward" for m in named)
-        if only_by_name and new and view.day >= new.works_from and len(new.old_wards) > 1:
+        certainties = {one.mention.sure for one in chosen}
+        if "verified" not in certainties:
+            doubts.append("unit.spelling_guessed" if certainties == {"guessed"} else "unit.gazetteer_unverified")
+        if any(other.units and units[0] not in other.units for other in named if other.mention.kind == "place"):
+            doubts.append("unit.other_place_named")
+        candidates = self._name_covers(chosen, view)
+        if len(candidates) > 1:
+            if located is not None and located.unit in candidates and not located.candidates:
+                return replace(located, reasons=("unit.name_narrowed",), evidence=(*keys, *located.evidence))
             doubts.append("unit.name_covers_more")
-        unit = self._serving(ward, view)
-        evidence = tuple(f"place:{m.key}" for m in named)
-        if unit is None:
-            return Assignment(view.district().slug, "place", ("unit.without_successor",), evidence, tuple(doubts))
-        return Assignment(unit, "place", ("unit.place_in_text",), evidence, tuple(doubts))
+        return Assignment(
+            units[0], "place", ("unit.place_in_text",), keys, tuple(doubts), candidates=candidates[:MAX_CANDIDATES]
+        )
+
+    def _name_covers(self, chosen: Sequence[_Named], view: DirectoryView) -> tuple[str, ...]:
+        """The units that a bare ward's name may mean since a new ward bears it."""
+        if any(one.mention.kind != "ward" for one in chosen):
+            return ()
+        new = self._new_wards.get(chosen[0].mention.wards[0])
+        if new is None or view.day < new.works_from:
+            return ()
+        units = dict.fromkeys(unit for ward in new.old_wards if (unit := self._serving(ward, view)))
+        return tuple(units) if len(units) > 1 else ()
+
+    def _crossing(self, named: Sequence[_Named]) -> str | None:
+        """Two long streets that meet in one ward only."""
+        streets = [
+            set(group[0].units)
+            for group in _groups(named).values()
+            if len(group[0].units) > 1 and group[0].mention.sure == "verified" and group[0].mention.decides
+        ]
+        common = set.intersection(*streets) if len(streets) > 1 else set()
+        return common.pop() if len(common) == 1 else None
+
+    def _covers(self, name: str, ward: str, view: DirectoryView) -> bool:
+        new = self._new_wards.get(name)
+        return new is not None and ward in new.old_wards and view.day >= new.works_from
+
+    # ------------------------------------------------------------------ without a place in the text
+
+    def _by_location(self, message: CitizenMessageReceived, view: DirectoryView) -> Assignment | None:
+        if message.location is None or self._map is None:
+            return None
+        found = self._map.locate(message.location)
+        unit = self._serving(found.ward, view) if found else None
+        if found is None or unit is None:
+            return None
+        rivals = tuple(
+            dict.fromkeys(r for w in found.rivals if (r := self._serving(w, view)) is not None and r != unit)
+        )
+        return Assignment(
+            unit,
+            "location",
+            ("unit.shared_location",),
+            (f"location:{found.ward}", f"kilometres:{found.kilometres:.1f}"),
+            ("unit.near_border",) if rivals else (),
+            candidates=(unit, *rivals)[:MAX_CANDIDATES] if rivals else (),
+        )
+
+    def _without_place(
+        self, named: Sequence[_Named], page_unit: Unit | None, home_ward: str | None, view: DirectoryView
+    ) -> Assignment:
+        found = _by_page(page_unit, view)
+        possible = tuple(dict.fromkeys(unit for one in named for unit in one.units))
+        if found.basis == "page":
+            if possible and found.unit not in possible:
+                found = replace(found, doubts=(*found.doubts, "unit.page_is_elsewhere"))
+            return found
+        home = self._serving(home_ward, view) if home_ward else None
+        if home is not None and (not possible or home in possible):
+            return Assignment(home, "home", ("unit.home_ward",), (f"home:{home_ward}",))
+        if 0 < len(possible) <= MAX_CANDIDATES:
+            found = replace(found, candidates=possible, doubts=(*found.doubts, "unit.which_place"))
+        return found
+
+    # ------------------------------------------------------------------ directory
 
     def _serving(self, slug: str, view: DirectoryView) -> str | None:
         """The unit itself on that day, or the one that took over."""
@@ -156,18 +298,67 @@ class UnitResolver:
             current = self._successors.get(current)
         return current if current in view.units else None
 
+    def _serving_all(self, mention: Mention, view: DirectoryView) -> tuple[str, ...]:
+        for unit in view.units.values():
+            if mention.key in unit.places:
+                return (unit.slug,)
+        units = (self._serving(ward, view) or view.district().slug for ward in mention.wards)
+        return tuple(dict.fromkeys(units))
 
-def _is_outside(mention: Mention, reading: Reading) -> bool:
+    def _complete(self, found: Assignment, named: Sequence[_Named]) -> Assignment:
+        """Add what else was seen: it explains the decision to whoever reads it."""
+        keys = tuple(f"place:{one.mention.key}" for one in named if one.mention.kind not in {"outside", "far", "area"})
+        homes = {
+            one.units[0]
+            for one in named
+            if one.mention.role == "residence" and len(one.units) == 1 and one.mention.decides
+        }
+        return replace(
+            found,
+            evidence=tuple(dict.fromkeys((*found.evidence, *keys)))[:12],
+            doubts=tuple(dict.fromkeys(found.doubts)),
+            residence=homes.pop() if len(homes) == 1 else None,
+        )
+
+
+def _groups(named: Sequence[_Named]) -> Mapping[str, list[_Named]]:
+    by_mention = by_key(one.mention for one in named)
+    return {key: [one for one in named if one.mention.key == key] for key in by_mention}
+
+
+def _first(named: Sequence[_Named], ranks: Sequence[Role]) -> int:
+    return min(ranks.index(one.mention.role) for one in named)
+
+
+def _is_said(outside: Sequence[_Named]) -> bool:
+    """Whether the words say what the place elsewhere is; a name dropped in passing moves nothing out of the area."""
+    return any(one.mention.role in {"incident", "residence"} for one in outside)
+
+
+def _is_meant(mention: Mention, reading: Reading) -> bool:
     if mention.role in {"origin", "elsewhere"}:
         return False
     if mention.kind == "outside":
         return True
     # A far province is where somebody comes from, unless something happened there.
-    return (
-        mention.kind == "far"
-        and mention.role in {"incident", "residence"}
-        and (reading.category in INCIDENTS or mention.role == "residence")
-    )
+    return mention.role == "residence" or (mention.role == "incident" and reading.category in INCIDENTS)
+
+
+def _outside(outside: Sequence[_Named], view: DirectoryView) -> Assignment:
+    evidence = tuple(f"outside:{one.mention.key}" for one in outside)
+    return Assignment(view.district().slug, "place", ("unit.place_outside",), evidence, is_outside=True)
+
+
+def _is_weak(found: Assignment, named: Sequence[_Named]) -> bool:
+    """Whether the only places named are where somebody works, or where a thief ran to."""
+    if found.is_outside or found.basis != "place":
+        return False
+    deciding = [one for one in named if found.unit in one.units]
+    return bool(deciding) and all(one.mention.role == "elsewhere" for one in deciding)
+
+
+def _knows_better(located: Assignment | None, page_unit: Unit | None) -> bool:
+    return located is not None or (page_unit is not None and page_unit.role == "ward")
 
 
 def _is_subject(team: Unit, reading: Reading) -> bool:
@@ -187,46 +378,7 @@ def _by_page(page_unit: Unit | None, view: DirectoryView) -> Assignment:
     return Assignment(district, "district", ("unit.no_place",))
 
 
-def kilometres(one: Coordinates, other: Coordinates) -> float:
-    """Distance of two near points; a flat map is exact to a metre over a district."""
-    north = (one.latitude - other.latitude) * 110.57
-    east = (one.longitude - other.longitude) * 111.32 * math.cos(math.radians((one.latitude + other.latitude) / 2))
-    return math.hypot(north, east)
-
-
-def _by_location(location: Coordinates, view: DirectoryView) -> Assignment | None:
-    """The ward with the nearest anchor; None for null island, swapped degrees and far-away points."""
-    distances = sorted(
-        (min(kilometres(location, anchor) for anchor in ward.anchors), ward.slug)
-        for ward in view.wards()
-        if ward.anchors
-    )
-    if not distances or distances[0][0] > MAX_KILOMETRES_FROM_ANCHOR:
-        return None
-    nearest, slug = distances[0]
-    is_border = len(distances) > 1 and distances[1][0] - nearest < BORDER_KILOMETRES
-    return Assignment(
-        slug,
-        "location",
-        ("unit.shared_location",),
-        (f"anchor:{slug}", f"kilometres:{nearest:.1f}"),
-        ("unit.near_border",) if is_border else (),
-    )
-
-
-def _with(found: Assignment, *, evidence: tuple[str, ...] = (), doubts: tuple[str, ...] = ()) -> Assignment:
-    if not evidence and not doubts:
-        return found
-    return Assignment(
-        found.unit,
-        found.basis,
-        found.reasons,
-        (*found.evidence, *evidence)[:12],
-        (*found.doubts, *doubts),
-        found.is_outside,
-    )
-
-
 def failed_assignment(message: CitizenMessageReceived, view: DirectoryView) -> Assignment:
     """What stands in when the map failed: the unit of the page, and a doubt for the person who reads it."""
-    return _with(_by_page(view.unit_of_page(message.page), view), doubts=("unit.map_failed",))
+    found = _by_page(view.unit_of_page(message.page), view)
+    return replace(found, doubts=(*found.doubts, "unit.map_failed"))

@@ -1,19 +1,23 @@
 """Finding places in a text: wards, ward-coded streets, streets, landmarks, and names that lie elsewhere.
 
-Source: domain page, "Finding a ward in text"; the names are data (`data/gazetteer.yaml`).
+The names are data (`data/gazetteer/`). A text is looked up once in one index, so that the cost of a message does not
+grow with the number of places.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from services.router.domain.spelling import Speller
 from services.router.domain.text import PhraseIndex, Span, Words, fold, longest_first
 
-Role = Literal["residence", "origin", "elsewhere", "incident", "unsaid"]
-MentionKind = Literal["ward", "coded_street", "place", "outside", "far", "area"]
+Role = Literal["residence", "origin", "elsewhere", "office", "incident", "unsaid"]
+MentionKind = Literal["ward", "coded_street", "place", "quarter", "outside", "far", "area"]
+Certainty = Literal["verified", "likely", "unverified", "guessed"]
 
 
 class _Data(BaseModel):
@@ -28,14 +32,30 @@ class WardNames(_Data):
 
 
 class Place(_Data):
-    """A street or landmark; `decides: false` when it lies in several wards."""
+    """A street or landmark.
 
-    key: str
-    names: tuple[str, ...]
+    Attributes:
+        given_key: where the first name would make a poor one.
+        wards: in which it may lie; several never decide alone.
+        decides: false for a border, or for a name that is met elsewhere too.
+        sure: an unverified place never decides alone.
+        source: letters explained in the file's head.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    given_key: str | None = Field(default=None, alias="key")
+    names: tuple[str, ...] = Field(min_length=1)
     kind: str
     wards: tuple[str, ...]
     decides: bool = True
-    sure: Literal["V", "U"]
+    sure: Literal["verified", "likely", "unverified"]
+    source: str = Field(alias="from")
+
+    @cached_property
+    def key(self) -> str:
+        """Names the place in evidence."""
+        return self.given_key or _key(self.names[0])
 
 
 class Trap(_Data):
@@ -48,19 +68,25 @@ class Trap(_Data):
 
 
 class Outside(_Data):
-    """Names outside the area."""
+    """Names outside the area; `wards` only count with their "phường" or "xã"."""
 
     neighbours: tuple[str, ...]
     far: tuple[str, ...]
+    wards: tuple[str, ...] = ()
 
 
 class Gazetteer(_Data):
-    """`data/gazetteer.yaml`."""
+    """The files of `data/gazetteer/` that name places, as one."""
 
     wards: dict[str, WardNames]
     coded_streets_in_several_wards: dict[str, tuple[str, ...]]
+    coded_streets: dict[str, tuple[str, ...]] = {}
     weak_initials: tuple[str, ...]
+    counted: tuple[str, ...] = ()
     area_names: tuple[str, ...]
+    look_alikes: tuple[str, ...] = ()
+    person_words: tuple[str, ...] = ()
+    street_words: tuple[str, ...] = ()
     places: tuple[Place, ...]
     traps: tuple[Trap, ...]
     outside: Outside
@@ -74,9 +100,9 @@ class Mention:
     Attributes:
         key: of the gazetteer, or ward and number of a coded street.
         wards: in which it may lie; empty outside the area.
-        decides: whether it is enough to choose a ward.
+        decides: whether it may choose a ward once its wards are served by one unit.
         role: what the words before it make of it.
-        is_sure: whether the gazetteer's entry is verified.
+        sure: how certain the gazetteer is, or that the spelling was guessed.
     """
 
     key: str
@@ -84,7 +110,7 @@ class Mention:
     wards: tuple[str, ...]
     decides: bool
     role: Role
-    is_sure: bool
+    sure: Certainty
     start: int
 
 
@@ -94,15 +120,23 @@ class _Name:
     kind: MentionKind
     wards: tuple[str, ...] = ()
     decides: bool = False
-    is_sure: bool = True
+    sure: Certainty = "verified"
+    is_person: bool = False
 
 
+_LOOK_ALIKE = _Name("", "area")
 _CODED = re.compile(r"^p?([a-z]{2,3}?)(\d{1,3}[a-z]{0,2})$")
+_JOINED_CODE = re.compile(r"^([a-z]{6,})(\d{1,3}[a-z]{0,2})$")
 _NUMBER = re.compile(r"^\d{1,3}[a-z]{0,2}$")
 _OTHER_DISTRICT = re.compile(r"^q(\d{1,2})$")
-_WARD_PREFIXES = frozenset({"p", "f", "phuong", "ph", "phuog", "fuong", "ward", "duong"})
+_QUARTER = re.compile(r"^(?:kp|ap)(\d{1,3}[a-z]?)$")
+_WARD_PREFIXES = frozenset({"p", "f", "phuong", "ph", "phuog", "fuong", "phuonq", "ward"})
+_INTRODUCING = _WARD_PREFIXES | {"duong", "hem", "d"}
 _DISTRICT_PREFIXES = frozenset({"q", "quan", "district"})
+_SURNAMES = frozenset(fold("nguyen tran le vo duong ha huynh phan bui truong lam to do dang").plain)
 WORDS_BEFORE = 4
+NUMBERED_WARDS = 28
+NUMBERED_DISTRICTS = 12
 
 
 class PlaceFinder:
@@ -110,10 +144,23 @@ class PlaceFinder:
 
     def __init__(self, gazetteer: Gazetteer) -> None:
         self._initials = {i: ward for ward, names in gazetteer.wards.items() for i in names.initials}
+        self._joined = {
+            "".join(fold(name).plain): ward for ward, names in gazetteer.wards.items() for name in names.names
+        }
         self._weak = frozenset(gazetteer.weak_initials)
+        self._counted = frozenset(word for phrase in gazetteer.counted for word in fold(phrase).plain)
         self._several = gazetteer.coded_streets_in_several_wards
+        self._numbers = {ward: frozenset(numbers) for ward, numbers in gazetteer.coded_streets.items()}
+        self._persons = frozenset(word for phrase in gazetteer.person_words for word in fold(phrase).plain[-1:])
+        self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
-        self._names: PhraseIndex[_Name] = PhraseIndex(_names(gazetteer), accepts_bare=True)
+        names = list(_names(gazetteer))
+        self._names: PhraseIndex[_Name] = PhraseIndex(names, accepts_bare=True)
+        self._speller = Speller(
+            (fold(name).plain, value)
+            for name, value in names
+            if value.kind in {"ward", "place"} and value.sure != "unverified" and value.wards
+        )
         self._roles: PhraseIndex[Role] = PhraseIndex(
             (phrase, role) for role, phrases in gazetteer.roles.items() for phrase in phrases
         )
@@ -123,7 +170,11 @@ class PlaceFinder:
 
     def find(self, words: Words) -> list[Mention]:
         """All places named, in order of the text; of overlapping names the longest counts."""
-        spans = longest_first([*self._names.find(words), *self._coded(words)])
+        found = _longest_sure_first([*self._names.find(words), *self._coded(words)])
+        spans = [span for span in found if span.value is not _LOOK_ALIKE and not self._is_a_person(span, words)]
+        if not any(span.value.kind in {"ward", "coded_street", "outside"} or span.value.decides for span in spans):
+            taken = {at for span in found for at in range(span.start, span.end)}
+            spans += self._misspelt(words, taken)
         if not spans:
             return []
         traps = {span.value for span in self._trap_words.find(words)}
@@ -137,57 +188,118 @@ class PlaceFinder:
             ward = name.wards[0]
             if ward in traps:
                 return Mention(
-                    self._traps[ward].key, "outside", (), decides=True, role=role, is_sure=True, start=span.start
+                    self._traps[ward].key, "outside", (), decides=True, role=role, sure="verified", start=span.start
                 )
             if span.end < len(words) and _NUMBER.match(words.plain[span.end]) and not words.ends_clause[span.end - 1]:
-                name = self._coded_name(ward, words.plain[span.end])
-        return Mention(name.key, name.kind, name.wards, name.decides, role, name.is_sure, span.start)
+                after = words.plain[span.end + 1] if span.end + 1 < len(words) else ""
+                if after not in self._counted:
+                    name = self._coded_name(ward, words.plain[span.end])
+        return Mention(name.key, name.kind, name.wards, name.decides, role, name.sure, span.start)
 
     def _coded_name(self, ward: str, number: str) -> _Name:
         wards = self._several.get(ward, (ward,))
-        return _Name(f"{ward}-{number}", "coded_street", wards, decides=len(wards) == 1)
+        known = self._numbers.get(ward)
+        sure: Certainty = "verified" if known is None or number.lstrip("0") in known else "likely"
+        return _Name(f"{ward}-{number}", "coded_street", wards, decides=True, sure=sure)
+
+    def _is_a_person(self, span: Span[_Name], words: Words) -> bool:
+        """Streets bear people's names, and people here bear the same: "tên Nguyễn Thị Sáu" is no street."""
+        if not span.value.is_person or span.start == 0:
+            return False
+        before = words.plain[max(0, span.start - 3) : span.start]
+        return before[-1] in self._persons and not self._streets.intersection(before)
+
+    def _misspelt(self, words: Words, taken: set[int]) -> Iterable[Span[_Name]]:
+        """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""
+        for guess in self._speller.guesses(words.plain):
+            if not taken.isdisjoint(range(guess.start, guess.end)):
+                continue
+            before = words.plain[guess.start - 1] if guess.start else ""
+            name = guess.value
+            is_introduced = before in _WARD_PREFIXES if name.kind == "ward" else before in self._streets
+            if is_introduced or (name.kind == "ward" and guess.end - guess.start > 2):
+                yield Span(guess.start, guess.end, replace(name, sure="guessed"), "")
+                return
 
     def _coded(self, words: Words) -> Iterable[Span[_Name]]:
-        """Initials with or without a number, and the numbered districts and wards of the rest of the city."""
+        """Initials with or without a number, numbered quarters, districts and wards."""
         plain = words.plain
         for at, word in enumerate(plain):
             before = plain[at - 1] if at else ""
             after = plain[at + 1] if at + 1 < len(plain) else ""
             if (coded := _CODED.match(word)) and coded[1] in self._initials:
                 yield Span(at, at + 1, self._coded_name(self._initials[coded[1]], coded[2]), word)
+            elif (joined := _JOINED_CODE.match(word)) and (
+                ward := self._joined.get(joined[1].removeprefix("phuong")) or self._joined.get(joined[1][1:])
+            ):
+                yield Span(at, at + 1, self._coded_name(ward, joined[2]), word)
             elif (initials := word if word in self._initials else word.removeprefix("p")) in self._initials:
                 if name := self._initials_name(initials, words, at, before, after, has_prefix=initials != word):
                     yield Span(at, at + 1 + (name.kind == "coded_street"), name, word)
-            elif before in _DISTRICT_PREFIXES and word.isdigit() and word != "12" and int(word) < 13:
-                yield Span(at - 1, at + 1, _Name(f"quan-{int(word)}", "outside", decides=True), word)
-            elif (district := _OTHER_DISTRICT.match(word)) and district[1] != "12" and 0 < int(district[1]) < 13:
-                yield Span(at, at + 1, _Name(f"quan-{int(district[1])}", "outside", decides=True), word)
-            elif before in {"p", "phuong", "f"} and word.isdigit() and int(word) < 29:
-                yield Span(at - 1, at + 1, _Name(f"phuong-{int(word)}", "outside", decides=True), word)
+            elif word.isdigit() or word[0] in "qka":
+                yield from _numbered(word, before, plain[at - 2] if at > 1 else "", at)
 
     def _initials_name(
         self, initials: str, words: Words, at: int, before: str, after: str, *, has_prefix: bool
     ) -> _Name | None:
         ward = self._initials[initials]
-        is_introduced = has_prefix or before in _WARD_PREFIXES
-        if _NUMBER.match(after) and (initials not in self._weak or words.is_capital[at] or is_introduced):
-            return self._coded_name(ward, after)
-        if initials not in self._weak or is_introduced:
+        is_introduced = has_prefix or before in _INTRODUCING
+        if _NUMBER.match(after) and not words.ends_clause[at]:
+            counts = words.plain[at + 2] if at + 2 < len(words) else ""
+            is_amount = counts in self._counted or after[-1] == "k"
+            if initials not in self._weak or words.is_capital[at] or is_introduced:
+                return self._coded_name(ward, after)
+            if not is_amount and after.lstrip("0") in self._numbers.get(ward, ()):
+                return self._coded_name(ward, after)
+        if initials not in self._weak or has_prefix or before in _WARD_PREFIXES:
             return _Name(ward, "ward", (ward,), decides=True)
         return None
 
 
+def _longest_sure_first(spans: Sequence[Span[_Name]]) -> list[Span[_Name]]:
+    """The longest of overlapping names; an unverified one does not hide the ward's name inside it."""
+    sure = longest_first(span for span in spans if span.value.sure != "unverified")
+    taken = {at for span in sure for at in range(span.start, span.end)}
+    unsure = longest_first(span for span in spans if span.value.sure == "unverified")
+    return sorted(
+        [*sure, *(span for span in unsure if taken.isdisjoint(range(span.start, span.end)))], key=lambda s: s.start
+    )
+
+
+def _numbered(word: str, before: str, before_that: str, at: int) -> Iterable[Span[_Name]]:
+    """Quarters are numbered anew in every ward: evidence only. Numbered wards and other districts lie elsewhere."""
+    if quarter := _QUARTER.match(word):
+        yield Span(at, at + 1, _Name(f"khu-pho-{quarter[1]}", "quarter"), word)
+    elif before == "kp" or before == "ap" or (before == "pho" and before_that == "khu"):
+        if _NUMBER.match(word):
+            yield Span(at - 1 - (before == "pho"), at + 1, _Name(f"khu-pho-{word}", "quarter"), word)
+    elif before in _DISTRICT_PREFIXES and word.isdigit() and word != "12" and 0 < int(word) <= NUMBERED_DISTRICTS:
+        yield Span(at - 1, at + 1, _Name(f"quan-{int(word)}", "outside", decides=True), word)
+    elif (
+        (district := _OTHER_DISTRICT.match(word)) and district[1] != "12" and 0 < int(district[1]) <= NUMBERED_DISTRICTS
+    ):
+        yield Span(at, at + 1, _Name(f"quan-{int(district[1])}", "outside", decides=True), word)
+    elif before in {"p", "phuong", "f"} and word.isdigit() and 0 < int(word) <= NUMBERED_WARDS:
+        yield Span(at - 1, at + 1, _Name(f"phuong-{int(word)}", "outside", decides=True), word)
+
+
 def _names(gazetteer: Gazetteer) -> Iterable[tuple[str, _Name]]:
     for ward, names in gazetteer.wards.items():
-        yield from ((name, _Name(ward, "ward", (ward,), decides=True)) for name in names.names)
+        for name in names.names:
+            yield name, _Name(ward, "ward", (ward,), decides=True)
+            yield f"phường {name}", _Name(ward, "ward", (ward,), decides=True)
     for place in gazetteer.places:
-        value = _Name(place.key, "place", place.wards, place.decides, place.sure == "V")
-        yield from ((name, value) for name in place.names)
+        value = _Name(place.key, "place", place.wards, place.decides and place.sure != "unverified", place.sure)
+        for name in place.names:
+            is_person = place.kind == "street" and fold(name).plain[0] in _SURNAMES
+            yield name, replace(value, is_person=is_person)
     for trap in gazetteer.traps:
         yield from ((name, _Name(trap.key, "outside", decides=True)) for name in trap.names)
     yield from ((name, _Name(_key(name), "outside", decides=True)) for name in gazetteer.outside.neighbours)
+    yield from ((name, _Name(_key(name), "outside", decides=True)) for name in gazetteer.outside.wards)
     yield from ((name, _Name(_key(name), "far", decides=True)) for name in gazetteer.outside.far)
     yield from ((name, _Name("quan-12", "area")) for name in gazetteer.area_names)
+    yield from ((phrase, _LOOK_ALIKE) for phrase in gazetteer.look_alikes)
 
 
 def _key(name: str) -> str:
@@ -206,10 +318,9 @@ def _role_before(start: int, roles: Sequence[Span[Role]], words: Words) -> Role:
     return best[2] if best else "unsaid"
 
 
-def by_ward(mentions: Iterable[Mention]) -> Mapping[str, list[Mention]]:
-    """Mentions that are enough to choose a ward, by ward."""
+def by_key(mentions: Iterable[Mention]) -> Mapping[str, list[Mention]]:
+    """Mentions of the same place together."""
     groups: dict[str, list[Mention]] = {}
     for mention in mentions:
-        if mention.decides and len(mention.wards) == 1:
-            groups.setdefault(mention.wards[0], []).append(mention)
+        groups.setdefault(mention.key, []).append(mention)
     return groups

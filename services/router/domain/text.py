@@ -513,8 +513,16 @@ class PhraseIndex(Generic[T]):
         return spans
 
     def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:
-        if self._accepts_bare and words.plain[start:end] == words.marked[start:end]:
-            return True
+        if self._accepts_bare:
+            if words.plain[start:end] == words.marked[start:end]:
+                return True
+            if end - start > 2:  # half bare: "Tan Chanh Hiệp"; of two words "thanh xuân" is another thing
+                return all(
+                    written in (wanted, plain)
+                    for written, plain, wanted in zip(
+                        words.marked[start:end], words.plain[start:end], entry.marked, strict=True
+                    )
+                )
         return all(
             _agrees(
                 words.marked[at],

@@ -212,7 +212,7 @@ def test_a_shared_location_counts_inside_the_area_only(point: tuple[float, float
 
 
 def test_a_point_between_two_wards_leaves_a_doubt() -> None:
-    assert "unit.near_border" in unit_of(location=Coordinates(latitude=10.8617, longitude=106.6203)).doubts
+    assert "unit.near_border" in unit_of(location=Coordinates(latitude=10.8600, longitude=106.6205)).doubts
 
 
 def test_a_named_place_overrules_the_senders_own_position() -> None:
