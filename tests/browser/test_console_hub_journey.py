@@ -121,6 +121,7 @@ async def test_a_question_is_answered_by_the_bot_on_the_phone(browser: Browser, 
         await journey.shot(phone, "1-phone")
         await write(phone, "lam can cuoc can giay to gi vay")
         await expect(phone.locator(".theirs .bubble-text").first).to_contain_text("căn cước", ignore_case=True)
+        await expect(phone.locator(".theirs .bubble-text").first).to_contain_text("Nguồn")  # not in English
         await expect(phone.locator(".mark.seen")).to_be_visible()
         await journey.shot(phone, "2-answered")
 

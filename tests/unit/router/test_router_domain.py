@@ -285,6 +285,20 @@ def test_every_category_and_urgency_has_a_service_level_and_emergencies_come_fir
 # -- answers ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("lam can cuoc can giay to gi vay", "vi"),
+        ("can do lai giay to, me toi lam mat the", "vi"),
+        ("what papers do I need for an ID card", "en"),
+        ("how can I report my landlord to the police", "en"),
+        ("please help me, someone is in my house", "en"),
+    ],
+)
+def test_vietnamese_without_its_marks_is_not_taken_for_english(text: str, language: str) -> None:
+    assert UNDERSTANDING.read(text, MessageContext("text", NOW)).language == language
+
+
 def all_texts() -> Iterator[tuple[str, str, str]]:
     keys = [*DEMO_ANSWERS._templates.texts, *DEMO_ANSWERS._by_key]
     for key in keys:
