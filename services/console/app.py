@@ -21,6 +21,7 @@ from services.console.adapters.attempt_store import AttemptStore
 from services.console.adapters.console_data import load_quick_replies, load_windows
 from services.console.adapters.demo_accounts import demo_officers, demo_password, seed_demo_accounts
 from services.console.adapters.session_store import SessionStore
+from services.console.adapters.thumbnails import Thumbnails
 from services.console.endpoints import api, pages, sign_in
 from services.console.errors import ConsoleError, NotSignedIn, TooManyAttempts
 from services.console.handlers import AttemptLimits, SignInDeps, keep_publishing
@@ -77,6 +78,7 @@ def build_deps(settings: ConsoleSettings, store: Store) -> ConsoleDeps:
         sessions=sessions,
         actions=actions,
         live=LiveHub(store, actions, poll_seconds=settings.console_poll_seconds),
+        thumbnails=Thumbnails(),
         sign_in=SignInDeps(
             accounts=accounts,
             hashes=passwords,

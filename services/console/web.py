@@ -19,6 +19,7 @@ from services.console.adapters.action_store import ActionStore
 from services.console.adapters.case_store import CaseRepository
 from services.console.adapters.console_data import QuickReply
 from services.console.adapters.session_store import SessionStore
+from services.console.adapters.thumbnails import Thumbnails
 from services.console.domain import (
     LOCAL_TIME,
     Officer,
@@ -117,6 +118,7 @@ class ConsoleDeps:
     sessions: SessionStore
     actions: ActionStore
     live: LiveHub
+    thumbnails: Thumbnails
     sign_in: SignInDeps
     texts: dict[Language, Texts]
     directory: Directory

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.console.house import LEAD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
-from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_picture, put
+from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_photo, a_picture, put
 
 
 @pytest.fixture
@@ -99,6 +99,22 @@ async def test_a_picture_is_shown_and_any_other_file_is_only_a_download(house: H
         await house.store["attachments"].update_one({"_id": attachment}, {"$set": {"state": "pending"}})
         assert (await officer.get(f"/attachments/{attachment}"))[0] == 404
         assert "Đang tải tệp về" in (await officer.get(f"/cases/{case['code']}"))[1]
+
+
+async def test_a_conversation_shows_small_copies_and_what_is_no_picture_is_not_decoded(house: House) -> None:
+    case = a_case(502)
+    message = a_message(case, "", kind="image", attachments=[{"index": 0}])
+    await put(house.store, cases=[case], messages=[message])
+    attachment = await a_picture(house.store, message, content=a_photo(1_600, 1_200))
+    async with a_visitor(house.url, PAGE) as officer:
+        assert f'src="/attachments/{attachment}/small"' in (await officer.get(f"/cases/{case['code']}"))[1]
+        async with officer.session.get(f"{house.url}/attachments/{attachment}/small") as answer:
+            assert answer.headers["content-type"] == "image/jpeg"
+            assert "sandbox" in answer.headers["content-security-policy"]
+            small = await answer.read()
+        assert len(small) < 120_000
+        await house.store["attachments"].update_one({"_id": attachment}, {"$set": {"content_type": "text/html"}})
+        assert (await officer.get(f"/attachments/{attachment}/small"))[0] == 404
 
 
 async def test_the_language_is_switched_and_remembered_in_this_browser(house: House) -> None:

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from services.console.access import Access, access
 from services.console.adapters.case_store import MAX_QUEUE, CaseRepository
 from services.console.adapters.console_data import quick_replies_for
+from services.console.adapters.thumbnails import SMALL_BYTES
 from services.console.domain import (
     CATEGORIES,
     MAX_REPLY_CHARACTERS,
@@ -30,7 +31,7 @@ from services.console.domain import (
     scope_of,
 )
 from services.console.endpoints.frame import frame
-from services.console.errors import ActionRefused, TooLateToUndo
+from services.console.errors import ActionRefused, PictureNotFound, TooLateToUndo
 from services.console.handlers import decide, send_now, undo
 from services.console.live import Watcher
 from services.console.web import Visit, visit_of
@@ -299,6 +300,19 @@ async def attachment(visit: Visiting, attachment_id: str) -> Response:
         return Response(content, media_type=picture.content_type, headers=headers)
     headers["content-disposition"] = f'attachment; filename="{attachment_id[:64]}"'
     return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/attachments/{attachment_id}/small")
+@access(Access.UNIT)
+async def small_picture(visit: Visiting, attachment_id: str) -> Response:
+    """A picture of a case as the conversation shows it: small, and without the camera's notes."""
+    picture, content = await visit.cases.picture(attachment_id)
+    if not picture.is_image:
+        raise PictureNotFound(attachment_id)
+    headers = {"cache-control": "private, max-age=3600", "content-security-policy": "default-src 'none'; sandbox"}
+    if len(content) <= SMALL_BYTES:
+        return Response(content, media_type=picture.content_type, headers=headers)
+    return Response(await visit.deps.thumbnails.of(content), media_type="image/jpeg", headers=headers)
 
 
 @router.get("/live")

@@ -1,10 +1,13 @@
 """A small district for the console's tests: what the other services write, exactly as they write it."""
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from PIL import ExifTags, Image
 
 from shared.ids import citizen_key, deterministic_id
 from shared.mongo import Document, Store
@@ -156,7 +159,18 @@ def a_png(width: int = 320, height: int = 200, colour: tuple[int, int, int] = (1
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-async def a_picture(store: Store, message: Document, *, state: str = "stored", index: int = 0) -> str:
+def a_photo(width: int, height: int, *, orientation: int = 1) -> bytes:
+    """What a phone's camera makes: hard to compress, with notes of the camera's."""
+    notes = Image.Exif()
+    notes[ExifTags.Base.Orientation], notes[ExifTags.Base.Make] = orientation, "a camera"
+    out = io.BytesIO()
+    Image.effect_noise((width, height), 60).convert("RGB").save(out, "JPEG", exif=notes)
+    return out.getvalue()
+
+
+async def a_picture(
+    store: Store, message: Document, *, state: str = "stored", index: int = 0, content: bytes | None = None
+) -> str:
     """An attachment of a message, with its bytes where it is stored."""
     attachment_id = deterministic_id("attachment", message["_id"], str(index))
     file_id = f"{attachment_id}-1"
@@ -176,7 +190,7 @@ async def a_picture(store: Store, message: Document, *, state: str = "stored", i
         }
     )
     if state == "stored":
-        await store.files("attachments").upload_from_stream_with_id(file_id, "picture", a_png())
+        await store.files("attachments").upload_from_stream_with_id(file_id, "picture", content or a_png())
     return attachment_id
 
 
