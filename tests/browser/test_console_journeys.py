@@ -1,8 +1,10 @@
 """An officer's night in a real Chromium, against the running console with seeded data.
 
-Screenshots of every page at desk and phone width, light and dark, go to `test-results/console/`, to be looked at.
+Screenshots of every page at desk and phone width, light and dark, go to the folder that SCREENSHOTS names (else
+`test-results/screenshots/`), to be looked at.
 """
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,8 +26,8 @@ ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-SHOTS = Path("test-results/console")
-DESK, PHONE = (1280, 800), (390, 844)
+SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
+DESK, PHONE = (1366, 768), (390, 844)
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 PATIENCE_MS = 20_000
 
@@ -261,7 +263,7 @@ async def test_every_page_is_clean_for_axe_and_fits_the_screen(
     browser: Browser, house: House, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     async def look(page: Page, name: str) -> None:
-        await page.screenshot(path=SHOTS / f"{name}-{size[0]}-{scheme}.png")
+        await page.screenshot(path=SHOTS / f"console-{name}-{size[0]}-{scheme}.png")
         await page.evaluate(AXE)
         result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found = [f"{v['id']}: {node['html'][:120]}" for v in result["violations"] for node in v["nodes"]]

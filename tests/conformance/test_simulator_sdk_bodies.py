@@ -62,6 +62,12 @@ CONSULTATION: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
+def test_the_handbook_lists_these_bodies() -> None:
+    handbook = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8").splitlines()
+    rows = [f"| {sdk} | {code} |" for sdk, _, code in CONSULTATION]
+    assert [row for row in rows if row not in handbook] == [], "add them to docs/simulator.md"
+
+
 def fill(value: Any, ids: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {name: fill(member, ids) for name, member in value.items()}
