@@ -217,7 +217,8 @@ export class Conversation {
   }
 
   toBottom() {
-    this.scroller.scrollTop = this.scroller.scrollHeight;
+    // Where nothing was said yet, the introduction is read from its top.
+    this.scroller.scrollTop = this.items.size || this.local.length ? this.scroller.scrollHeight : 0;
     this.atBottom = true;
     byId("to-bottom").hidden = true;
   }
