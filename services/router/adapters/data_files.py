@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from services.router.adapters.model_files import load_model
 from services.router.domain.answers import AnswerBook, EmergencyNumber, Procedure, Templates
 from services.router.domain.assignment import NewWard, UnitResolver
 from services.router.domain.deadlines import ServiceLevels
+from services.router.domain.layers import LayeredUnderstanding, Policy
 from services.router.domain.places import Gazetteer, PlaceFinder
 from services.router.domain.territories import Map, Territories
 from services.router.domain.text import WritingBook
@@ -49,7 +51,7 @@ def _load(file: Path, model: type[M]) -> M:
         raise ConfigurationError(f"{file}: {error}") from error
 
 
-def load_understanding(data_dir: Path) -> RuleUnderstanding:
+def load_rules(data_dir: Path) -> RuleUnderstanding:
     """The rule set.
 
     Raises:
@@ -81,6 +83,20 @@ def load_gazetteer(data_dir: Path) -> Gazetteer:
         return Gazetteer.model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(f"{folder}: {error}") from error
+
+
+def load_understanding(data_dir: Path, model: str | None = None) -> LayeredUnderstanding:
+    """Rules, model and policy as the router uses them.
+
+    Args:
+        data_dir: the data folder.
+        model: name of a model; the current one if not given.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong.
+    """
+    policy = _load(data_dir / "rules" / "decision.yaml", Policy)
+    return LayeredUnderstanding(load_rules(data_dir), load_model(data_dir, model), policy)
 
 
 def load_unit_resolver(data_dir: Path, directory: Directory) -> UnitResolver:

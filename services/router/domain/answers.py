@@ -121,6 +121,8 @@ class AnswerBook:
                 return Answer(self._first(f"{reading.category}.{t}" for t in (*reading.topics, "received")))
             case "procedure":
                 return self._procedure(reading, assignment)
+            case "greeting" if reading.needs_person and not reading.cancels:
+                return Answer("unknown.to_person")
             case "greeting":
                 return None if "thanks" in reading.topics[:1] or reading.cancels else self._greeting(reading)
             case _:

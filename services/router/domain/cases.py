@@ -418,7 +418,7 @@ OTHER_BODIES = frozenset({"birth_marriage", "land", "tax_insurance", "civil"})
 
 def has_content(reading: Reading) -> bool:
     """Whether there is something that only a person can read: an unknown text, a picture, a voice, a place."""
-    return reading.category == "other" and (
+    return reading.category in {"other", "greeting"} and (
         reading.needs_person or any(reason.startswith("reading.only_") for reason in reading.reasons)
     )
 

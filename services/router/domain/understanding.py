@@ -160,9 +160,48 @@ _NEGATION, _MASK = "~negation", "~mask"
 
 
 @dataclass(frozen=True, slots=True)
-class _Match:
+class Match:
+    """A rule that matches, with the phrases of our lists that made it match."""
+
     rule: Rule
     evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found in a text, before anybody decides what it means.
+
+    Attributes:
+        words: the words as they were meant.
+        found: concepts by name.
+        negated: concepts behind a negation.
+        masks: phrases inside which nothing else is read.
+        matches: rules that match, in the order of the book.
+        has_question_mark: whether the text has one.
+    """
+
+    words: Words
+    found: Mapping[str, Sequence[Span[str]]]
+    negated: Mapping[str, Sequence[Span[str]]]
+    masks: Sequence[Span[str]]
+    matches: tuple[Match, ...]
+    has_question_mark: bool
+    language: Literal["vi", "en"]
+
+    @property
+    def has_letters(self) -> bool:
+        """Whether there is anything to read."""
+        return any(any(letter.isalpha() for letter in word) for word in self.words.plain)
+
+    @property
+    def accuses_staff(self) -> bool:
+        """An allegation against the police themselves."""
+        return any(match.rule.topic == "staff" for match in self.matches)
+
+    @property
+    def asks_for_person(self) -> bool:
+        """Wants a person instead of the machine."""
+        return "wants_person" in self.found
 
 
 class RuleUnderstanding:
@@ -190,16 +229,28 @@ class RuleUnderstanding:
 
     def read(self, text: str, context: MessageContext) -> Reading:
         """Read a text by the rules; see `Understanding.read`."""
+        return self.judge(self.examine(text), context)
+
+    def examine(self, text: str) -> Findings:
+        """Find the words, what they name, and the rules that match; no decision yet."""
         words = fold(text, self._spelling)
-        if not any(any(letter.isalpha() for letter in word) for word in words.plain):
+        has_question_mark = "?" in text
+        found, negated, masks = self._concepts(words, has_question_mark=has_question_mark)
+        return Findings(
+            words=words,
+            found=found,
+            negated=negated,
+            masks=masks,
+            matches=tuple(self._matches(found, negated, words)),
+            has_question_mark=has_question_mark,
+            language="en" if self._is_english(words) else "vi",
+        )
+
+    def judge(self, findings: Findings, context: MessageContext) -> Reading:
+        """The category that the rules give."""
+        words, found, matches, language = findings.words, findings.found, findings.matches, findings.language
+        if not findings.has_letters:
             return _contentless(context)
-        found, blind = self._concepts(words, has_question_mark="?" in text)
-        matches = self._matches(found, blind, words)
-        language: Literal["vi", "en"] = "en" if self._is_english(words) else "vi"
-        flags = {
-            "accuses_staff": any(m.rule.topic == "staff" for m in matches),
-            "asks_for_person": "wants_person" in found,
-        }
         is_happening = "happening_now" in found and any(m.rule.category == "emergency" for m in matches)
         if "call_off" in found and not is_happening:
             return Reading(
@@ -211,17 +262,17 @@ class RuleUnderstanding:
                 language=language,
             )
         if not matches or _says_more_than_hello(matches, words):
-            return _unknown(words, language=language, asks_for_person=flags["asks_for_person"])
-        return self._reading(matches, language, **flags)
+            return _unknown(words, language=language, asks_for_person=findings.asks_for_person)
+        return self._reading(matches, findings)
 
     def _is_english(self, words: Words) -> bool:
         share = sum(1 for word in words.plain if word in self._english)
-        return not any(words.is_accented) and share >= 2 and share / len(words) >= 0.2
+        return not any(words.is_accented) and share >= 2 and share >= 0.2 * len(words)
 
     def _concepts(
         self, words: Words, *, has_question_mark: bool
-    ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]]]:
-        """Concepts found, and those found behind a negation."""
+    ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]], list[Span[str]]]:
+        """Concepts found, those found behind a negation, and the phrases inside which nothing else is read."""
         spans = self._index.find(words)
         spans = _without_chance_words(spans, words)
         masks = [span for span in spans if span.value == _MASK]
@@ -234,7 +285,7 @@ class RuleUnderstanding:
             target = negated if self._is_negated(span, words, negation_ends) else found
             target.setdefault(span.value, []).append(span)
         _add_derived(found, has_question_mark=has_question_mark)
-        return found, negated
+        return found, negated, masks
 
     def _is_negated(self, span: Span[str], words: Words, negation_ends: Mapping[int, int]) -> bool:
         at = span.start
@@ -251,8 +302,8 @@ class RuleUnderstanding:
 
     def _matches(
         self, found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]], words: Words
-    ) -> list[_Match]:
-        matches: list[tuple[int, _Match]] = []
+    ) -> list[Match]:
+        matches: list[tuple[int, Match]] = []
         for concept in {**negated, **found}:
             for order, rule in self._rules_by_trigger.get(concept, ()):
                 pool = _both(found, negated) if rule.ignores_negation else found
@@ -260,18 +311,11 @@ class RuleUnderstanding:
                     if rule.within is not None and not _are_near(rule.needs, pool, rule.within):
                         continue
                     evidence = tuple(pool[need][0].phrase for need in rule.needs)
-                    matches.append((order, _Match(rule, evidence)))
+                    matches.append((order, Match(rule, evidence)))
         return [match for _, match in sorted(matches, key=lambda item: item[0])]
 
-    def _reading(
-        self,
-        matches: Sequence[_Match],
-        language: Literal["vi", "en"],
-        *,
-        accuses_staff: bool,
-        asks_for_person: bool,
-    ) -> Reading:
-        by_category: dict[Category, list[_Match]] = {}
+    def _reading(self, matches: Sequence[Match], findings: Findings) -> Reading:
+        by_category: dict[Category, list[Match]] = {}
         for match in matches:
             by_category.setdefault(match.rule.category, []).append(match)
         category = next(c for c in PRECEDENCE if c in by_category)
@@ -294,9 +338,9 @@ class RuleUnderstanding:
             topics=tuple(dict.fromkeys(m.rule.topic for m in (best, *deciding) if m.rule.topic)),
             doubts=tuple(f"reading.also_{rival}" for rival in rivals),
             evidence=tuple(dict.fromkeys(phrase for m in deciding for phrase in m.evidence))[:12],
-            accuses_staff=accuses_staff,
-            asks_for_person=asks_for_person,
-            language=language,
+            accuses_staff=findings.accuses_staff,
+            asks_for_person=findings.asks_for_person,
+            language=findings.language,
         )
 
 
@@ -314,7 +358,7 @@ def _add_derived(found: dict[str, list[Span[str]]], *, has_question_mark: bool) 
 MAX_WORDS_AROUND_HELLO = 8
 
 
-def _says_more_than_hello(matches: Sequence[_Match], words: Words) -> bool:
+def _says_more_than_hello(matches: Sequence[Match], words: Words) -> bool:
     """A polite opening before something that no rule knows: only a person can tell what it is."""
     return all(m.rule.topic == "hello" for m in matches) and len(words) > MAX_WORDS_AROUND_HELLO
 
@@ -383,7 +427,7 @@ def _combined(confidences: Sequence[float], *, has_rivals: bool) -> float:
     return round(sure - (0.1 if has_rivals else 0.0), 3)
 
 
-def _urgency(category: Category, matches: Sequence[_Match]) -> Urgency:
+def _urgency(category: Category, matches: Sequence[Match]) -> Urgency:
     if category == "emergency":
         return "emergency"
     if category == "crime_report":

@@ -9,7 +9,7 @@ from typing import Any
 from services.router.adapters.data_files import (
     load_answers,
     load_service_levels,
-    load_understanding,
+    load_rules,
     load_unit_resolver,
 )
 from services.router.domain.cases import Case, Desk
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 DATA = Path(__file__).resolve().parents[3] / "data"
 DIRECTORY = load_directory(DATA)
 VIEW = DIRECTORY.as_of(NOW.date())
-UNDERSTANDING = load_understanding(DATA)
+UNDERSTANDING = load_rules(DATA)
 UNITS = load_unit_resolver(DATA, DIRECTORY)
 LEVELS = load_service_levels(DATA)
 DEMO_ANSWERS = load_answers(DATA, allows_unapproved=True)

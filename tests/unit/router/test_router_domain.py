@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.adapters.data_files import load_answers, load_understanding, load_unit_resolver
+from services.router.adapters.data_files import load_answers, load_rules, load_unit_resolver
 from services.router.domain.answers import MAX_ANSWER_CHARACTERS
 from services.router.domain.assignment import UnitResolver
 from services.router.domain.cases import OTHER_BODIES
@@ -362,6 +362,6 @@ def test_a_broken_data_file_names_itself(tmp_path: Any) -> None:
     (tmp_path / "rules" / "understanding.yaml").write_text("rules: [", "utf-8")
 
     with pytest.raises(ConfigurationError, match=r"understanding\.yaml"):
-        load_understanding(tmp_path)
+        load_rules(tmp_path)
     with pytest.raises(ConfigurationError, match=r"templates\.yaml"):
         load_answers(tmp_path, allows_unapproved=True)

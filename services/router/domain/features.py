@@ -1,0 +1,98 @@
+"""What a linear model sees of a text: words, pairs of words, parts of words, and what the rule book found in it.
+
+The same extraction fills the vocabulary at training and looks it up in the router. What belongs to one word is worked
+out once and remembered, so a message costs a few look-ups for each word.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from services.router.domain.text import Words
+from services.router.domain.understanding import Findings
+
+Lookup = Callable[[str], int | None]
+"""A feature's number; None for one that the model does not know."""
+
+GROUPS = ("words", "pairs", "parts", "concepts", "form")
+"""Groups of features. Each is weighted by its own size, so that a long text counts no more than a short one."""
+
+PART_LENGTHS = (3, 4)
+LONG_TEXT_WORDS = (3, 6, 12, 25, 50)
+
+
+class FeatureReader:
+    """Turns findings into numbers of features, group by group."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._word = lru_cache(maxsize=32_768)(self._word_features)
+        self._parts = lru_cache(maxsize=32_768)(self._part_features)
+
+    def read(self, findings: Findings) -> tuple[list[int], ...]:
+        """Feature numbers of a text, one list for each of GROUPS."""
+        words = findings.words
+        return (
+            self._words_of(words),
+            self._pairs_of(words),
+            [part for word in dict.fromkeys(words.plain) for part in self._parts(word)],
+            self._known(_concept_names(findings)),
+            self._known(_form_names(findings)),
+        )
+
+    def _known(self, names: Sequence[str]) -> list[int]:
+        lookup = self._lookup
+        return [number for name in dict.fromkeys(names) if (number := lookup(name)) is not None]
+
+    def _words_of(self, words: Words) -> list[int]:
+        numbers: dict[int, None] = {}
+        for form in zip(words.plain, words.marked, strict=True):
+            numbers.update(self._word(form))
+        return list(numbers)
+
+    def _word_features(self, form: tuple[str, str]) -> dict[int, None]:
+        plain, marked = form
+        return dict.fromkeys(self._known((f"w:{plain}", f"m:{marked}") if marked != plain else (f"w:{plain}",)))
+
+    def _part_features(self, word: str) -> list[int]:
+        edged = f"<{word}>"
+        return self._known(
+            [f"p:{edged[at : at + n]}" for n in PART_LENGTHS for at in range(len(edged) - n + 1) if n < len(edged)]
+        )
+
+    def _pairs_of(self, words: Words) -> list[int]:
+        lookup = self._lookup
+        numbers: dict[int, None] = {}
+        for one, two in itertools.pairwise(words.plain):
+            number = lookup(f"b:{one} {two}")
+            if number is not None:
+                numbers[number] = None
+        for one, two in itertools.pairwise(words.marked):
+            number = lookup(f"d:{one} {two}")
+            if number is not None:
+                numbers[number] = None
+        return list(numbers)
+
+
+def _concept_names(findings: Findings) -> list[str]:
+    names = [f"c:{name}" for name in findings.found]
+    names += [f"n:{name}" for name in findings.negated]
+    names += [f"k:{mask.phrase}" for mask in findings.masks]
+    for match in findings.matches:
+        names += (f"r:{match.rule.key}", f"R:{match.rule.category}")
+    return names
+
+
+def _form_names(findings: Findings) -> list[str]:
+    words = findings.words
+    count = len(words)
+    names = [f"f:longer_than_{limit}" for limit in LONG_TEXT_WORDS if count > limit]
+    if findings.has_question_mark:
+        names.append("f:question_mark")
+    if findings.language == "en":
+        names.append("f:english")
+    if any(word.isdigit() and len(word) >= 8 for word in words.plain):
+        names.append("f:long_number")
+    names += [f"first:{word}" for word in words.plain[:2]]
+    names += [f"last:{word}" for word in words.plain[-2:]]
+    return names

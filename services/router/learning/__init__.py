@@ -1,0 +1,1 @@
+"""Training and judging of the model behind the router's `Understanding`. The running router imports nothing of it."""

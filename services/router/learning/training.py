@@ -1,0 +1,317 @@
+"""Training: from written messages to the arrays of a `LinearModel`, the same bytes every time.
+
+The confidence comes from messages whose writers the model did not see: a person's wording is the thing that a model
+takes for the meaning, so a random split would flatter it.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+import scipy.sparse as sparse
+import sklearn
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from threadpoolctl import threadpool_limits
+
+from services.router.adapters.model_files import FORMAT, save_model
+from services.router.domain.features import GROUPS, FeatureReader
+from services.router.domain.linear_model import LinearModel, ModelCard, Numbers, group_weight, shares
+from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, RuleUnderstanding
+from services.router.learning.corpus import Example, digest
+from services.router.learning.variants import for_training
+
+Progress = Callable[[str], None]
+Rows = list[tuple[list[int], ...]]
+Labels = npt.NDArray[np.int64]
+
+SCALES = {"words": 1.0, "pairs": 1.0, "parts": 1.0, "concepts": 1.0, "form": 0.5}
+LEAST = {"w:": 2, "m:": 2, "b:": 2, "d:": 2, "p:": 4}
+"""In how many messages a feature must occur; what occurs once is a name or a slip."""
+
+SHOWN_FROM = 8
+"""Words of so many messages may be named to a person as a reason."""
+
+STRENGTH = 10.0
+"""Inverse of the regularisation; chosen on writers that the model had not seen."""
+
+FOLDS = 4
+ITERATIONS = 60
+
+
+@dataclass
+class Trained:
+    """A model before it is written.
+
+    Attributes:
+        unseen: what models that had not seen the writer made of each message: category and subtopic scores.
+    """
+
+    card: ModelCard
+    features: list[str]
+    main: Numbers
+    subtopic: Numbers
+    bias: Numbers
+    unseen: npt.NDArray[np.float64] = field(repr=False)
+
+    def model(self) -> LinearModel:
+        """Ready to score; rounded as in the files."""
+        return LinearModel(
+            self.card,
+            self.features,
+            self.main.astype("<f2").astype(np.float32),
+            self.subtopic.astype("<f2").astype(np.float32),
+            self.bias,
+        )
+
+    def save(self, data_dir: Path) -> str:
+        """Write the files; returns the model's name."""
+        return save_model(data_dir, self.card, self.features, self.main, self.subtopic, self.bias)
+
+
+def rules_digest(data_dir: Path) -> str:
+    """What the rule features are made of."""
+    whole = hashlib.sha256()
+    for name in ("understanding.yaml", "writing.yaml"):
+        whole.update((data_dir / "rules" / name).read_bytes())
+    return whole.hexdigest()
+
+
+def train(
+    examples: Sequence[Example],
+    rules: RuleUnderstanding,
+    *,
+    rules_hash: str = "",
+    say: Progress = lambda _: None,
+    folds: int = FOLDS,
+    groups: Sequence[str] = GROUPS,
+) -> Trained:
+    """Train on all examples; the confidence is set on writers held back in turn.
+
+    Args:
+        examples: labelled messages.
+        rules: finds the concepts.
+        rules_hash: kept in the card.
+        say: told what is going on.
+        folds: in how many parts the writers are held back.
+        groups: groups of features to use; fewer for an ablation.
+    """
+    # One thread: sums in another order are other numbers.
+    with threadpool_limits(limits=1):
+        return _train(list(examples), rules, rules_hash, say, folds, groups)
+
+
+def _train(
+    examples: list[Example],
+    rules: RuleUnderstanding,
+    rules_hash: str,
+    say: Progress,
+    folds: int,
+    groups: Sequence[str],
+) -> Trained:
+    say(f"reading {len(examples)} messages in three spellings")
+    data = _Data.of(examples, rules, groups)
+    say(f"{len(data.features)} features; holding writers back in {folds} parts")
+    unseen = _unseen_scores(data, examples, folds)
+    say("training on everything")
+    main, subtopic, bias = _fit(data, np.arange(len(examples)))
+    card = _card(examples, data, unseen, rules_hash)
+    return Trained(card, data.features, main, subtopic, bias, unseen)
+
+
+@dataclass
+class _Data:
+    features: list[str]
+    shown: int
+    procedures: int
+    matrix: Any
+    owner: Labels
+    weight: npt.NDArray[np.float64]
+    category: Labels
+    subtopic: Labels
+    high: Labels
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], rules: RuleUnderstanding, groups: Sequence[str]) -> "_Data":
+        vocabulary: dict[str, int] = {}
+        reader = FeatureReader(lambda name: vocabulary.setdefault(name, len(vocabulary)))
+        rows: Rows = []
+        owner: list[int] = []
+        weight: list[float] = []
+        for at, example in enumerate(examples):
+            for text, counts in for_training(example.text):
+                rows.append(reader.read(rules.examine(text)))
+                owner.append(at)
+                weight.append(counts)
+        rows = [tuple(one if g in groups else [] for g, one in zip(GROUPS, row, strict=True)) for row in rows]
+        names = list(vocabulary)
+        kept, shown, procedures = _kept(rows, owner, names, examples)
+        place = {old: new for new, old in enumerate(kept)}
+        rows = [tuple([place[n] for n in one if n in place] for one in row) for row in rows]
+        return cls(
+            features=[names[old] for old in kept],
+            shown=shown,
+            procedures=procedures,
+            matrix=_matrix(rows, len(kept)),
+            owner=np.array(owner),
+            weight=np.array(weight),
+            category=np.array([PRECEDENCE.index(e.category) for e in examples]),
+            subtopic=np.array([PROCEDURE_SUBTOPICS.index(e.subtopic) if e.subtopic else -1 for e in examples]),
+            high=np.array([int(e.urgency == "high") if e.category == "security_tip" else -1 for e in examples]),
+        )
+
+
+def _kept(
+    rows: Rows, owner: Sequence[int], names: Sequence[str], examples: Sequence[Example]
+) -> tuple[list[int], int, int]:
+    """Features that occur in enough messages: well-known procedure words first, then procedures', then the others."""
+    messages: dict[int, set[int]] = {}
+    for row, message in zip(rows, owner, strict=True):
+        for one in row:
+            for number in one:
+                messages.setdefault(number, set()).add(message)
+    counts = {number: len(found) for number, found in messages.items()}
+    kept = [n for n in range(len(names)) if counts.get(n, 0) >= LEAST.get(names[n][:2], 2)]
+    asked = {n for n in kept if sum(examples[m].category == "procedure" for m in messages[n]) >= 2}
+    shown = {n for n in kept if counts[n] >= SHOWN_FROM and names[n][:2] in LEAST and names[n][:2] != "p:"}
+    kept.sort(key=lambda n: (n not in shown, n not in asked, names[n]))
+    # Subtopic weights reach as far as the last feature that a procedure has; well-known words stand before it.
+    return kept, len(shown), max((at + 1 for at, n in enumerate(kept) if n in asked), default=0)
+
+
+def _matrix(rows: Rows, width: int) -> Any:
+    starts, columns, values = [0], [], []
+    for row in rows:
+        for group, one in zip(GROUPS, row, strict=True):
+            columns += one
+            values += [group_weight(group, SCALES[group], len(one))] * len(one)
+        starts.append(len(columns))
+    return sparse.csr_matrix((values, columns, starts), shape=(len(rows), width), dtype=np.float64)
+
+
+def _logistic() -> LogisticRegression:
+    return LogisticRegression(C=STRENGTH, max_iter=ITERATIONS, tol=1e-3)
+
+
+def _fit(data: _Data, messages: Labels) -> tuple[Numbers, Numbers, Numbers]:
+    """Weights for categories with `high`, for subtopics, and the bias of all."""
+    chosen = np.isin(data.owner, messages)
+    category = data.category[data.owner]
+    main, main_bias = _weights(data.matrix[chosen], category[chosen], data.weight[chosen], len(PRECEDENCE))
+    high = data.high[data.owner]
+    tips = chosen & (high >= 0)
+    urgent, urgent_bias = _weights(data.matrix[tips], high[tips], data.weight[tips], 2)
+    subtopic = data.subtopic[data.owner]
+    asked = chosen & (subtopic >= 0)
+    narrow = data.matrix[asked][:, : data.procedures]
+    finer, finer_bias = _weights(narrow, subtopic[asked], data.weight[asked], len(PROCEDURE_SUBTOPICS))
+    urgency = (urgent[1] - urgent[0], urgent_bias[1] - urgent_bias[0])
+    return (
+        np.vstack([main, urgency[0]]).T.astype(np.float32),
+        finer.T.astype(np.float32),
+        np.concatenate([main_bias, [urgency[1]], finer_bias]).astype(np.float32),
+    )
+
+
+def _weights(
+    matrix: Any, labels: Labels, weight: npt.NDArray[np.float64], classes: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """One row of weights for each class; a class that no message has is never chosen."""
+    rows, bias = np.zeros((classes, matrix.shape[1])), np.full(classes, -20.0)
+    present = np.unique(labels)
+    if len(present) < 2:
+        bias[present] = 0.0
+        return rows, bias
+    fitted = _logistic().fit(matrix, labels, sample_weight=weight)
+    if len(present) == 2:
+        rows[present[1]], bias[present[1]] = fitted.coef_[0] / 2, fitted.intercept_[0] / 2
+        rows[present[0]], bias[present[0]] = -fitted.coef_[0] / 2, -fitted.intercept_[0] / 2
+    else:
+        rows[fitted.classes_], bias[fitted.classes_] = fitted.coef_, fitted.intercept_
+    return rows, bias
+
+
+def parts_of(writers: Iterable[str], folds: int) -> list[set[str]]:
+    """The writers in so many parts, each held back once."""
+    names = sorted(set(writers))
+    return [set(names[start::folds]) for start in range(min(folds, len(names)))]
+
+
+def _unseen_scores(data: _Data, examples: Sequence[Example], folds: int) -> npt.NDArray[np.float64]:
+    writers = np.array([example.writer for example in examples])
+    first_rows = np.searchsorted(data.owner, np.arange(len(examples)))
+    plain = data.matrix[first_rows]
+    columns = len(PRECEDENCE) + 1 + len(PROCEDURE_SUBTOPICS)
+    scores = np.zeros((len(examples), columns))
+    for part in parts_of(writers, folds):
+        held = np.isin(writers, sorted(part))
+        main, subtopic, bias = _fit(data, np.flatnonzero(~held))
+        scores[held, : main.shape[1]] = plain[held] @ main
+        scores[held, main.shape[1] :] = plain[held][:, : data.procedures] @ subtopic
+        scores[held] += bias
+    return scores
+
+
+def _card(examples: Sequence[Example], data: _Data, unseen: npt.NDArray[np.float64], rules_hash: str) -> ModelCard:
+    count = len(PRECEDENCE)
+    categories, subtopics = unseen[:, :count], unseen[:, count + 1 :]
+    temperature = _temperature(categories, data.category)
+    asked = data.subtopic >= 0
+    sub_temperature = _temperature(subtopics[asked], data.subtopic[asked])
+    said = np.array([shares(row, temperature) for row in categories])
+    guess = said.argmax(axis=1)
+    steps = _confidence(said.max(axis=1), guess == data.category)
+    right_subtopic = subtopics[asked].argmax(axis=1) == data.subtopic[asked]
+    return ModelCard(
+        format=FORMAT,
+        categories=PRECEDENCE,
+        subtopics=PROCEDURE_SUBTOPICS,
+        subtopic_features=data.procedures,
+        shown_features=data.shown,
+        scales=SCALES,
+        temperature=round(temperature, 3),
+        subtopic_temperature=round(sub_temperature, 3),
+        confidence_at=steps,
+        corpus=digest(examples),
+        rules=rules_hash,
+        examples=len(examples),
+        trained_with={"numpy": np.__version__, "scipy": scipy.__version__, "scikit-learn": sklearn.__version__},
+        measured={
+            "unseen_macro_f1": round(float(f1_score(data.category, guess, average="macro")), 4),
+            "unseen_subtopic_accuracy": round(float(right_subtopic.mean()), 4) if asked.any() else 0.0,
+        },
+    )
+
+
+def _temperature(scores: npt.NDArray[np.float64], labels: Labels) -> float:
+    """The one that makes the right labels likeliest; a coarse search is exact enough and always ends the same."""
+    if not len(labels):
+        return 1.0
+    best, found = float("inf"), 1.0
+    for candidate in np.arange(0.4, 3.01, 0.05):
+        cooled = scores / candidate
+        cooled = cooled - cooled.max(axis=1, keepdims=True)
+        loss = float((np.log(np.exp(cooled).sum(axis=1)) - cooled[np.arange(len(labels)), labels]).mean())
+        if loss < best:
+            best, found = loss, float(candidate)
+    return found
+
+
+def _confidence(said: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
+    """Points of a rising line from what was said to what was found."""
+    line = IsotonicRegression(y_min=0.0, y_max=0.995, out_of_bounds="clip").fit(said, right.astype(float))
+    edges = np.unique(np.quantile(said, np.linspace(0, 1, 13)).round(3))
+    smooth = []
+    for low, high in itertools.pairwise(edges):
+        inside = said[(said >= low) & (said <= high)]
+        if len(inside):
+            smooth.append((round(float(inside.mean()), 4), round(float(line.predict(inside).mean()), 4)))
+    points = dict(smooth)
+    return tuple(sorted(points.items())) if points else ((0.0, 0.0), (1.0, 1.0))
