@@ -16,6 +16,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.linear_model import LinearModel, Scores
+from services.router.domain.text import MAX_CHARACTERS
 from services.router.domain.understanding import (
     INCIDENTS,
     PRECEDENCE,
@@ -39,6 +40,7 @@ class Policy(BaseModel):
         costs: what a machine's answer costs if the message was of this category.
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
+        silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
     """
 
@@ -52,6 +54,7 @@ class Policy(BaseModel):
     wrong_subtopic_cost: float = Field(ge=0)
     person_above: float = Field(gt=0)
     unsure_below: float = Field(ge=0, lt=1)
+    silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
 
 
@@ -91,7 +94,7 @@ class LayeredUnderstanding:
                 raised_by = ("safety.may_be_emergency",)
             elif has_rule and share["emergency"] >= policy.emergency_from_with_rule:
                 raised_by = ("safety.rule",)
-            elif (has_rule or "injection" in findings.found) and self._has_emergency_sentence(text):
+            elif self._has_emergency_sentence(text, findings):
                 raised_by = ("safety.sentence",)
             if raised_by:
                 category = "emergency"
@@ -100,14 +103,16 @@ class LayeredUnderstanding:
             category = "greeting"
         return self._reading(category, findings, scores, raised_by=raised_by, cancels=cancels)
 
-    def _has_emergency_sentence(self, text: str) -> bool:
-        sentences = [one for one in _SENTENCES.split(text[:8_000]) if one.strip()][:_MAX_SENTENCES]
-        if len(sentences) < 2:
+    def _has_emergency_sentence(self, text: str, findings: Findings) -> bool:
+        """What stands beside an emergency does not make it less of one, least of all an instruction to the machine."""
+        sentences = [one for one in _SENTENCES.split(text[:MAX_CHARACTERS]) if one.strip()][:_MAX_SENTENCES]
+        if len(sentences) < 2 or "past" in findings.found:
             return False
+        from_share = self._policy.emergency_from_in_sentence
+        if "injection" in findings.found:
+            from_share = self._policy.emergency_from
         return any(
-            self._model.score(self._rules.examine(one)).categories["emergency"]
-            >= self._policy.emergency_from_in_sentence
-            for one in sentences
+            self._model.score(self._rules.examine(one)).categories["emergency"] >= from_share for one in sentences
         )
 
     def _reading(
@@ -161,6 +166,8 @@ class LayeredUnderstanding:
         if reading.category not in _ANSWERED_BY_MACHINE or reading.cancels:
             return False
         share = scores.categories
+        if reading.category == "other" and not reading.topics and share["other"] < self._policy.silence_from:
+            return True
         cost = sum(self._policy.costs.get(other, 0.0) * share[other] for other in share if other != reading.category)
         if reading.subtopic is not None:
             cost += self._policy.wrong_subtopic_cost * (1 - scores.subtopics[reading.subtopic])

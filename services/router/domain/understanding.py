@@ -231,6 +231,15 @@ class RuleUnderstanding:
         """Read a text by the rules; see `Understanding.read`."""
         return self.judge(self.examine(text), context)
 
+    def telling_phrases(self) -> list[tuple[Rule, str]]:
+        """Phrases that make a matter by themselves, with their rule."""
+        return [
+            (rule, phrase.removeprefix("="))
+            for rule in self._book.rules
+            if len(rule.needs) == 1 and rule.needs[0] in self._book.concepts
+            for phrase in self._book.concepts[rule.needs[0]]
+        ]
+
     def examine(self, text: str) -> Findings:
         """Find the words, what they name, and the rules that match; no decision yet."""
         words = fold(text, self._spelling)

@@ -7,7 +7,7 @@ takes for the meaning, so a random split would flatter it.
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ from threadpoolctl import threadpool_limits
 from services.router.adapters.model_files import FORMAT, save_model
 from services.router.domain.features import GROUPS, FeatureReader
 from services.router.domain.linear_model import LinearModel, ModelCard, Numbers, group_weight, shares
-from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, RuleUnderstanding
+from services.router.domain.understanding import (
+    PRECEDENCE,
+    PROCEDURE_SUBTOPICS,
+    Category,
+    RuleUnderstanding,
+    Urgency,
+)
 from services.router.learning.corpus import Example, digest
 from services.router.learning.variants import for_training
 
@@ -41,6 +47,9 @@ SHOWN_FROM = 8
 
 STRENGTH = 10.0
 """Inverse of the regularisation; chosen on writers that the model had not seen."""
+
+RULE_BOOK, PHRASE_WEIGHT = "rule_book", 0.3
+"""The phrases of the rule book are short messages too: they teach words that no writer happened to use."""
 
 FOLDS = 4
 ITERATIONS = 60
@@ -117,12 +126,14 @@ def _train(
     groups: Sequence[str],
 ) -> Trained:
     say(f"reading {len(examples)} messages in three spellings")
-    data = _Data.of(examples, rules, groups)
+    written = len(examples)
+    everything = [*examples, *phrases_of(rules)]
+    data = _Data.of(everything, rules, groups)
     say(f"{len(data.features)} features; holding writers back in {folds} parts")
-    unseen = _unseen_scores(data, examples, folds)
+    unseen = _unseen_scores(data, everything, folds)[:written]
     say("training on everything")
-    main, subtopic, bias = _fit(data, np.arange(len(examples)))
-    card = _card(examples, data, unseen, rules_hash)
+    main, subtopic, bias = _fit(data, np.arange(len(everything)))
+    card = _card(examples, data.first(written), unseen, rules_hash)
     return Trained(card, data.features, main, subtopic, bias, unseen)
 
 
@@ -138,6 +149,10 @@ class _Data:
     subtopic: Labels
     high: Labels
 
+    def first(self, count: int) -> "_Data":
+        """The labels of the first messages."""
+        return replace(self, category=self.category[:count], subtopic=self.subtopic[:count], high=self.high[:count])
+
     @classmethod
     def of(cls, examples: Sequence[Example], rules: RuleUnderstanding, groups: Sequence[str]) -> "_Data":
         vocabulary: dict[str, int] = {}
@@ -149,7 +164,7 @@ class _Data:
             for text, counts in for_training(example.text):
                 rows.append(reader.read(rules.examine(text)))
                 owner.append(at)
-                weight.append(counts)
+                weight.append(counts * (PHRASE_WEIGHT if example.writer == RULE_BOOK else 1.0))
         rows = [tuple(one if g in groups else [] for g, one in zip(GROUPS, row, strict=True)) for row in rows]
         names = list(vocabulary)
         kept, shown, procedures = _kept(rows, owner, names, examples)
@@ -166,6 +181,18 @@ class _Data:
             subtopic=np.array([PROCEDURE_SUBTOPICS.index(e.subtopic) if e.subtopic else -1 for e in examples]),
             high=np.array([int(e.urgency == "high") if e.category == "security_tip" else -1 for e in examples]),
         )
+
+
+def phrases_of(rules: RuleUnderstanding) -> list[Example]:
+    """What the rule book takes for a matter by itself, as examples."""
+    return [
+        Example(phrase, rule.category, rule.subtopic, _URGENCY.get(rule.category, "normal"), RULE_BOOK, rule.key)
+        for rule, phrase in rules.telling_phrases()
+        if rule.category != "security_tip" and (rule.category != "procedure" or rule.subtopic)
+    ]
+
+
+_URGENCY: dict[Category, Urgency] = {"emergency": "emergency", "crime_report": "high"}
 
 
 def _kept(
@@ -197,7 +224,8 @@ def _matrix(rows: Rows, width: int) -> Any:
 
 
 def _logistic() -> LogisticRegression:
-    return LogisticRegression(C=STRENGTH, max_iter=ITERATIONS, tol=1e-3)
+    # No free intercept: short texts would inherit the large bias that long ones need, and "cháy nhà" would be nothing.
+    return LogisticRegression(C=STRENGTH, max_iter=ITERATIONS, tol=1e-3, fit_intercept=False)
 
 
 def _fit(data: _Data, messages: Labels) -> tuple[Numbers, Numbers, Numbers]:
@@ -225,16 +253,15 @@ def _weights(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """One row of weights for each class; a class that no message has is never chosen."""
     rows, bias = np.zeros((classes, matrix.shape[1])), np.full(classes, -20.0)
+    bias[np.unique(labels)] = 0.0
     present = np.unique(labels)
     if len(present) < 2:
-        bias[present] = 0.0
         return rows, bias
     fitted = _logistic().fit(matrix, labels, sample_weight=weight)
     if len(present) == 2:
-        rows[present[1]], bias[present[1]] = fitted.coef_[0] / 2, fitted.intercept_[0] / 2
-        rows[present[0]], bias[present[0]] = -fitted.coef_[0] / 2, -fitted.intercept_[0] / 2
+        rows[present[1]], rows[present[0]] = fitted.coef_[0] / 2, -fitted.coef_[0] / 2
     else:
-        rows[fitted.classes_], bias[fitted.classes_] = fitted.coef_, fitted.intercept_
+        rows[fitted.classes_] = fitted.coef_
     return rows, bias
 
 
@@ -250,7 +277,7 @@ def _unseen_scores(data: _Data, examples: Sequence[Example], folds: int) -> npt.
     plain = data.matrix[first_rows]
     columns = len(PRECEDENCE) + 1 + len(PROCEDURE_SUBTOPICS)
     scores = np.zeros((len(examples), columns))
-    for part in parts_of(writers, folds):
+    for part in parts_of((w for w in writers.tolist() if w != RULE_BOOK), folds):
         held = np.isin(writers, sorted(part))
         main, subtopic, bias = _fit(data, np.flatnonzero(~held))
         scores[held, : main.shape[1]] = plain[held] @ main

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.router.adapters.data_files import (
     load_answers,
-    load_service_levels,
     load_rules,
+    load_service_levels,
     load_unit_resolver,
 )
 from services.router.domain.cases import Case, Desk
