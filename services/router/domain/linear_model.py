@@ -127,19 +127,19 @@ class LinearModel:
         return float(np.interp(share, *self._steps))
 
     def words_for(self, scores: Scores, category: str, count: int = 3) -> tuple[str, ...]:
-        """The words of the text that spoke most for a category: whole words that many people use, nothing else."""
+        """The words of the text that spoke most for a category: whole words that many people use, plain."""
         column = self.card.categories.index(category)
         told: list[tuple[float, str]] = []
         for number, weight in zip(scores.numbers, scores.weights, strict=True):
             if number < self.card.shown_features:
                 name = self._features[number]
                 if name[:2] in _TELLING:
-                    told.append((float(self._main[number, column]) * weight, readable(name[2:])))
+                    told.append((float(self._main[number, column]) * weight, name[2:]))
         best = sorted((one for one in told if one[0] > 0), key=lambda one: (-one[0], one[1]))
         return tuple(dict.fromkeys(word for _, word in best))[:count]
 
 
-_TELLING = frozenset({"w:", "b:", "m:", "d:"})
+_TELLING = frozenset({"w:", "b:"})
 
 
 def group_weight(group: str, scale: float, size: int) -> float:
@@ -151,11 +151,3 @@ def shares(scores: Numbers, temperature: float) -> list[float]:
     """Scores as shares of one."""
     cooled = np.exp((scores - scores.max()) / temperature)
     return [float(one) for one in cooled / cooled.sum()]
-
-
-_COMBINING = {"\ue000": "\u0300", "\ue001": "\u0301", "\ue002": "\u0309", "\ue003": "\u0303", "\ue004": "\u0323"}
-
-
-def readable(words: str) -> str:
-    """Folded words as a person reads them; the tone mark stands where it stands, at the end."""
-    return "".join(_COMBINING.get(letter, letter) for letter in words)

@@ -60,8 +60,8 @@ def test_any_text_is_read_and_the_same_text_twice_gives_the_same_reading() -> No
 
 def test_a_model_file_that_was_changed_does_not_load(tmp_path: Path) -> None:
     shutil.copytree(DATA / "models", tmp_path / "models")
-    bias = tmp_path / "models" / current_model(DATA) / "bias.f32"
-    bias.write_bytes(bias.read_bytes()[::-1])
+    features = tmp_path / "models" / current_model(DATA) / "features.txt"
+    features.write_bytes(features.read_bytes()[::-1])
 
     with pytest.raises(ConfigurationError, match="was changed"):
         load_model(tmp_path)
