@@ -11,12 +11,14 @@ from cli.commands import (
     cases,
     dead_letters,
     init,
+    model,
     records,
     replies,
     settings,
     status,
     tokens,
     topics,
+    understand,
     webhook,
 )
 
@@ -128,3 +130,17 @@ _add(
     "hub dead-letters replay 3f9a1c",
     "hub dead-letters replay --all --reason handler.failed --dry-run",
 )
+
+_add(
+    app,
+    "understand",
+    understand.understand,
+    "hub understand messages.jsonl > readings.jsonl",
+    "hub understand - --model 4423f306cd98",
+)
+_model = _group("model", "The learned part of understanding: train it, judge it, put it into use.")
+_add(_model, "train", model.train_, "hub model train", "hub model train --promote")
+_add(_model, "evaluate", model.evaluate_, "hub model evaluate", "hub model evaluate --held-out other/folder --json")
+_add(_model, "compare", model.compare, "hub model compare 4423f306cd98 659a7c7c1422")
+_add(_model, "promote", model.promote, "hub model promote 4423f306cd98")
+_add(_model, "rollback", model.rollback, "hub model rollback")

@@ -44,9 +44,23 @@ def current_model(data_dir: Path) -> str:
 def point_to(data_dir: Path, name: str) -> None:
     """Make a model the one in use; a router reads the pointer when it starts."""
     pointer = models_dir(data_dir) / "current"
+    if pointer.exists() and (before := pointer.read_text("ascii").strip()) != name:
+        (models_dir(data_dir) / "previous").write_text(f"{before}\n", "ascii")
     fresh = pointer.with_suffix(".new")
     fresh.write_text(f"{name}\n", "ascii")
     fresh.replace(pointer)
+
+
+def previous_model(data_dir: Path) -> str:
+    """Name of the model that was in use before the current one.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    try:
+        return (models_dir(data_dir) / "previous").read_text("ascii").strip()
+    except OSError as error:
+        raise ConfigurationError("no model was in use before this one") from error
 
 
 def known_models(data_dir: Path) -> list[str]:

@@ -12,6 +12,7 @@ Source: ADR 0010.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,6 +62,7 @@ class Policy(BaseModel):
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _SENTENCES = re.compile(r"[.!?\n⏎…;]+")
 _MAX_SENTENCES = 12
+_ANY_TIME = datetime(2025, 6, 30, tzinfo=UTC)
 
 
 class LayeredUnderstanding:
@@ -82,6 +84,17 @@ class LayeredUnderstanding:
             return by_rules
         scores = self._model.score(findings)
         return self.decide(text, findings, by_rules, scores)
+
+    def apart(self, text: str) -> dict[str, Category]:
+        """What each layer says by itself: the rules, the model, and all together; for reports."""
+        context = MessageContext("text", _ANY_TIME)
+        findings = self._rules.examine(text)
+        by_rules = self._rules.judge(findings, context)
+        return {
+            "rules": by_rules.category,
+            "model": _likeliest(self._model.score(findings).categories),
+            "all": self.read(text, context).category,
+        }
 
     def decide(self, text: str, findings: Findings, by_rules: Reading, scores: Scores) -> Reading:
         """Bring rules and scores together."""

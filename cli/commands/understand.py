@@ -1,0 +1,61 @@
+"""`hub understand`: what the router makes of messages in a file."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.errors import CommandError, ExitCode
+from cli.settings import load_settings
+from cli.terminal import Terminal, run
+from services.router.offline import LineInvalid, OfflineRouter, as_line, parse
+
+
+def understand(
+    file: Annotated[
+        Path,
+        typer.Argument(help="Lines of JSON: id, text, page, location, home_ward, sent_at. - reads standard input."),
+    ],
+    model: Annotated[str | None, typer.Option("--model", help="Name of a model; the one in use if not given.")] = None,
+) -> None:
+    """Read messages as the router does and print one line of JSON each; needs no broker and no database.
+
+    Without sent_at the directory before 1 July 2025 counts. A line that is no message is told on standard error with
+    its number and a code; the others are answered all the same, and the command ends with 1.
+    """
+    terminal = Terminal()
+    run(terminal, _understand(file, model, terminal))
+
+
+async def _understand(file: Path, model: str | None, terminal: Terminal) -> None:
+    router = OfflineRouter(load_settings().data_dir, model)
+    try:
+        lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    bad = 0
+    with lines:
+        for number, raw in enumerate(lines, 1):
+            if not raw.strip():
+                continue
+            try:
+                line = parse(raw)
+                answer = as_line(line, router.understand(line))
+            except LineInvalid as error:
+                bad += 1
+                terminal.err.print(f"line {number}: {error} [{error.code}]", markup=False)
+                continue
+            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    if bad:
+        raise typer.Exit(ExitCode.NOT_WELL)
+
+
+def _unreadable(file: Path, error: OSError) -> CommandError:
+    return CommandError(
+        "file_unreadable",
+        f"{file}: {error.strerror}.",
+        "Name a file of JSON lines.",
+        exit_code=ExitCode.NOT_FOUND,
+    )

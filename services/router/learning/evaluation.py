@@ -1,0 +1,200 @@
+"""Judging a reading: per class, confusion, calibration, what reaches a person, robustness, and each layer's part."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.router.domain.layers import is_answered_by_machine_alone
+from services.router.domain.understanding import PRECEDENCE, Reading
+from services.router.learning.corpus import HeldOut
+from services.router.learning.variants import VARIANTS
+from services.router.offline import Line, OfflineRouter, Understood
+
+BINS = 10
+WORST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One held-out message with what was made of it."""
+
+    item: HeldOut
+    understood: Understood
+
+    @property
+    def reading(self) -> Reading:
+        """What the message was taken for."""
+        return self.understood.reading
+
+
+def evaluate(
+    items: Sequence[HeldOut], router: OfflineRouter, *, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """The whole report on labelled messages that nothing was trained on."""
+    say(f"reading {len(items)} messages")
+    judged = [_judge(item, item.text, router) for item in items]
+    report = measures(judged)
+    base = report["macro_f1"]
+    report["robustness"] = {}
+    for name, change in VARIANTS.items():
+        say(f"the same messages: {name}")
+        changed = measures([_judge(item, change(item.text), router) for item in items])
+        report["robustness"][name] = {
+            "macro_f1": changed["macro_f1"],
+            "loss": round(base - changed["macro_f1"], 4),
+            "emergency_recall": changed["per_class"]["emergency"]["recall"],
+        }
+    say("each layer alone")
+    report["ablation"] = _ablation(items, router)
+    report["worst"] = _worst(judged)
+    return report
+
+
+def _judge(item: HeldOut, text: str, router: OfflineRouter) -> Judged:
+    line = Line.model_validate(
+        {
+            "id": item.id,
+            "text": text,
+            "page": item.page,
+            "location": item.location,
+            "home_ward": item.home_ward,
+            "sent_at": item.sent_at,
+        }
+    )
+    return Judged(item, router.understand(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures with the messages they come from."""
+
+    figures: dict[str, Any]
+    judged: list[Judged]
+
+
+def measures_of(items: Sequence[HeldOut], router: OfflineRouter) -> Measured:
+    """The figures without robustness and layers."""
+    judged = [_judge(item, item.text, router) for item in items]
+    return Measured(measures(judged), judged)
+
+
+def measures(judged: Sequence[Judged]) -> dict[str, Any]:
+    """The figures of a report."""
+    wanted = [one.item.expected for one in judged]
+    said = [one.reading for one in judged]
+    pairs = Counter((w.category, s.category) for w, s in zip(wanted, said, strict=True))
+    per_class = {category: _class_measures(category, pairs) for category in PRECEDENCE}
+    present = [category for category in PRECEDENCE if per_class[category]["messages"]]
+    procedures = [(w, s) for w, s in zip(wanted, said, strict=True) if w.category == "procedure"]
+    incidents = [s for w, s in zip(wanted, said, strict=True) if w.category in {"emergency", "crime_report"}]
+    urgent = [(w.urgency, s.urgency) for w, s in zip(wanted, said, strict=True) if w.urgency]
+    return {
+        "messages": len(judged),
+        "macro_f1": _mean([per_class[category]["f1"] for category in present]),
+        "per_class": per_class,
+        "confusion": {w: {s: pairs[w, s] for s in PRECEDENCE if pairs[w, s]} for w in present},
+        "subtopic_accuracy": _mean([w.subtopic == s.subtopic for w, s in procedures]),
+        "urgency_accuracy": _mean([one == other for one, other in urgent]),
+        "ward_accuracy": _mean([one.item.expected.ward == one.understood.ward for one in judged]),
+        "calibration_error": calibration_error(
+            [(s.confidence, w.category == s.category) for w, s in zip(wanted, said, strict=True)]
+        ),
+        "share_to_person": _mean([s.needs_person for s in said]),
+        "incidents": len(incidents),
+        "incidents_by_machine_alone": sum(is_answered_by_machine_alone(s) for s in incidents),
+    }
+
+
+def _class_measures(category: str, pairs: Counter[tuple[Any, Any]]) -> dict[str, Any]:
+    right = pairs[category, category]
+    wanted = sum(count for (w, _), count in pairs.items() if w == category)
+    said = sum(count for (_, s), count in pairs.items() if s == category)
+    precision, recall = right / said if said else 0.0, right / wanted if wanted else 0.0
+    both = precision + recall
+    return {
+        "messages": wanted,
+        "precision": round(precision, 4),
+        "recall": round(recall, 4),
+        "f1": round(2 * precision * recall / both if both else 0.0, 4),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4) if values else 0.0
+
+
+def calibration_error(said: Sequence[tuple[float, bool]]) -> float:
+    """How far confidence and truth lie apart on average, in ten bins."""
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for confidence, right in said:
+        bins.setdefault(min(int(confidence * BINS), BINS - 1), []).append((confidence, right))
+    gaps = [
+        len(inside) * abs(sum(c for c, _ in inside) / len(inside) - sum(r for _, r in inside) / len(inside))
+        for inside in bins.values()
+    ]
+    return round(sum(gaps) / len(said), 4) if said else 0.0
+
+
+def _ablation(items: Sequence[HeldOut], router: OfflineRouter) -> dict[str, float]:
+    """Macro-F1 of the rules alone, of the model alone, and of both with the safety layer."""
+    layers = router.understanding
+    found: dict[str, list[tuple[str, str]]] = {"rules": [], "model": [], "all": []}
+    for item in items:
+        parts = layers.apart(item.text)
+        for name, category in parts.items():
+            found[name].append((item.expected.category, category))
+    return {name: _macro(pairs) for name, pairs in found.items()}
+
+
+def _macro(pairs: Sequence[tuple[str, str]]) -> float:
+    counted: Counter[tuple[Any, Any]] = Counter(pairs)
+    return _mean([_class_measures(c, counted)["f1"] for c in PRECEDENCE if any(w == c for w, _ in pairs)])
+
+
+def _worst(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    wrong = [one for one in judged if one.item.expected.category != one.reading.category]
+    wrong.sort(key=lambda one: (PRECEDENCE.index(one.item.expected.category), -one.reading.confidence))
+    return [
+        {
+            "id": one.item.id,
+            "expected": one.item.expected.category,
+            "said": one.reading.category,
+            "confidence": one.reading.confidence,
+            "needs_person": one.reading.needs_person,
+            "text": one.item.text[:160],
+        }
+        for one in wrong[:WORST]
+    ]
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report for a person."""
+    alone = f"{report['incidents_by_machine_alone']} of {report['incidents']}"
+    lines = [
+        f"{report['messages']} messages: macro-F1 {report['macro_f1']:.3f}",
+        f"subtopic {report['subtopic_accuracy']:.3f}, urgency {report['urgency_accuracy']:.3f}",
+        f"ward {report['ward_accuracy']:.3f}, calibration error {report['calibration_error']:.3f}",
+        f"to a person {report['share_to_person']:.1%}, emergencies and crimes by a machine alone {alone}",
+        "",
+        f"{'category':<14}{'messages':>9}{'precision':>11}{'recall':>8}{'F1':>7}",
+    ]
+    lines += [
+        f"{category:<14}{one['messages']:>9}{one['precision']:>11.3f}{one['recall']:>8.3f}{one['f1']:>7.3f}"
+        for category, one in report["per_class"].items()
+    ]
+    lines += ["", "confusion (expected: said)"]
+    lines += [f"  {w}: " + ", ".join(f"{s} {n}" for s, n in row.items()) for w, row in report["confusion"].items()]
+    lines += ["", "as others type it: macro-F1 (loss)"]
+    lines += [f"  {name}: {one['macro_f1']:.3f} ({one['loss']:+.3f})" for name, one in report["robustness"].items()]
+    lines += ["", "layers: " + ", ".join(f"{name} {f1:.3f}" for name, f1 in report["ablation"].items())]
+    lines += ["", "worst errors"]
+    lines += [f"  {w['expected']} -> {w['said']} {w['confidence']:.2f} {w['text']!r}" for w in report["worst"]]
+    return "\n".join(lines)
+
+
+def write(report: dict[str, Any], file: Path) -> None:
+    """Keep a report as JSON."""
+    file.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")

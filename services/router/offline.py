@@ -1,0 +1,131 @@
+"""The router's reading and assignment without a broker or a database: the same code over lines of a file."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from services.router.adapters.data_files import load_service_levels, load_understanding, load_unit_resolver
+from services.router.domain.assignment import Assignment
+from services.router.domain.layers import LayeredUnderstanding
+from services.router.domain.understanding import MessageContext, Reading
+from shared.directory import load_directory
+from shared.errors import HubError
+from shared.events import MAX_TEXT_CHARACTERS, CitizenMessageReceived, Coordinates, Slug
+from shared.ids import deterministic_id
+
+BEFORE_THE_MERGER = datetime(2025, 6, 30, 5, tzinfo=UTC)
+"""The day of the directory for a message without a time."""
+
+NO_PAGE = "district"
+
+
+class LineInvalid(HubError):
+    """A line is no message; the others are read all the same."""
+
+    code = "line.invalid"
+
+
+class _Place(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    lat: float = Field(ge=-90, le=90)
+    lon: float = Field(ge=-180, le=180)
+
+
+class Line(BaseModel):
+    """One message of a file; further fields are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str | int
+    text: str
+    page: Slug | None = None
+    location: _Place | None = None
+    home_ward: Slug | None = None
+    sent_at: AwareDatetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What the router makes of a line."""
+
+    reading: Reading
+    assignment: Assignment
+    ward: str | None
+
+
+class OfflineRouter:
+    """Understanding and units as the router wires them."""
+
+    def __init__(
+        self, data_dir: Path, model: str | None = None, understanding: LayeredUnderstanding | None = None
+    ) -> None:
+        """Load the data files.
+
+        Raises:
+            ConfigurationError: one is missing or wrong.
+        """
+        self._directory = load_directory(data_dir)
+        self._levels = load_service_levels(data_dir)
+        self._units = load_unit_resolver(data_dir, self._directory)
+        self.understanding = understanding or load_understanding(data_dir, model)
+
+    def understand(self, line: Line) -> Understood:
+        """Read one message and find its unit."""
+        sent_at = line.sent_at or BEFORE_THE_MERGER
+        view = self._directory.as_of(self._levels.local_day(sent_at))
+        page = line.page or NO_PAGE
+        location = Coordinates(latitude=line.location.lat, longitude=line.location.lon) if line.location else None
+        message = CitizenMessageReceived(
+            event_id=deterministic_id("offline", str(line.id)),
+            occurred_at=sent_at,
+            correlation_id=deterministic_id("offline", str(line.id)),
+            page=page,
+            oa_id="0",
+            user_id="0",
+            message_id="0",
+            kind="text",
+            text=line.text[:MAX_TEXT_CHARACTERS],
+            location=location,
+            sent_at=sent_at,
+            received_at=sent_at,
+        )
+        page_unit = view.unit_of_page(page)
+        context = MessageContext(kind="text", sent_at=sent_at, page_unit=page_unit.slug if page_unit else None)
+        reading = self.understanding.read(message.text, context)
+        assignment = self._units(message, reading, view, home_ward=line.home_ward)
+        unit = view.units.get(assignment.unit)
+        return Understood(reading, assignment, unit.slug if unit and unit.role == "ward" else None)
+
+
+def parse(raw: bytes) -> Line:
+    """One line of a file.
+
+    Raises:
+        LineInvalid: it is no JSON object with an id and a text, or a field is wrong.
+    """
+    try:
+        return Line.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise LineInvalid(f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def as_line(line: Line, understood: Understood) -> dict[str, Any]:
+    """The answer to one line."""
+    reading, assignment = understood.reading, understood.assignment
+    reasons = [*reading.reasons, *(f"word:{phrase.removeprefix('=')}" for phrase in reading.evidence[:4])]
+    return {
+        "id": line.id,
+        "category": reading.category,
+        "subtopic": reading.subtopic,
+        "urgency": reading.urgency,
+        "ward": understood.ward,
+        "confidence": reading.confidence,
+        "needs_person": reading.needs_person,
+        "reasons": [*reasons, *assignment.reasons, *assignment.evidence[:4], *reading.doubts, *assignment.doubts],
+    }

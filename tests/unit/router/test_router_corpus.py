@@ -1,0 +1,105 @@
+"""The written messages keep their promises: legal labels, no near-duplicates, nothing held out among them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services.router.learning.corpus import (
+    WRITERS,
+    Example,
+    label_fault,
+    load_held_out,
+    load_messages,
+    near_duplicates,
+    personal_data,
+    read_messages,
+    scrubbed,
+)
+from services.router.learning.variants import VARIANTS
+from shared.errors import ConfigurationError
+from tests.unit.router.fakes import DATA
+
+MESSAGES = load_messages(DATA / "understanding" / "messages")
+LONG_ENOUGH = [example for example in MESSAGES if len(example.text.split()) >= 6]
+
+
+def where(example: Example) -> str:
+    return f"{example.source}: {example.text[:60]}"
+
+
+def test_all_twelve_kinds_of_citizens_have_written() -> None:
+    assert {example.writer for example in MESSAGES} >= set(WRITERS)
+
+
+def test_no_two_messages_are_the_same_with_small_changes() -> None:
+    twins = near_duplicates([example.text for example in LONG_ENOUGH])
+
+    assert [(where(LONG_ENOUGH[t.first]), where(LONG_ENOUGH[t.second])) for t in twins] == []
+
+
+def test_no_held_out_message_is_trained_on() -> None:
+    held_out = [item for item in load_held_out(DATA / "understanding" / "held_out") if len(item.text.split()) >= 6]
+    twins = near_duplicates([example.text for example in LONG_ENOUGH], [item.text for item in held_out])
+
+    assert [(where(LONG_ENOUGH[t.first]), held_out[t.second].id) for t in twins] == []
+
+
+def test_no_message_holds_a_number_that_somebody_may_have() -> None:
+    found = [(e.source, k) for e in MESSAGES for k, _ in personal_data(e.text) if k in {"phone", "id_number"}]
+
+    assert found == []
+
+
+def test_a_near_duplicate_is_found_and_another_message_is_not() -> None:
+    texts = [
+        "nhà em bị trộm đêm qua mất chiếc xe máy màu đỏ",
+        "nha em bi trom dem qua mat chiec xe may mau do roi",
+        "làm căn cước cho bé sáu tuổi cần giấy tờ gì",
+    ]
+
+    assert [(t.first, t.second) for t in near_duplicates(texts)] == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("category", "subtopic", "urgency"),
+    [
+        ("fire", None, "normal"),
+        ("procedure", None, "normal"),
+        ("complaint", "stay_notice", "normal"),
+        ("crime_report", None, "normal"),
+        ("greeting", None, "emergency"),
+        ("procedure", "parking", "normal"),
+    ],
+)
+def test_an_illegal_label_is_named(tmp_path: Path, category: str, subtopic: str | None, urgency: str) -> None:
+    assert label_fault(category, subtopic, urgency)
+    group = {"category": category, "subtopic": subtopic, "urgency": urgency, "texts": "xin chào\n"}
+    file = tmp_path / "old-9.yaml"
+    file.write_text(yaml.safe_dump({"writer": "old", "groups": [group]}), "utf-8")
+
+    with pytest.raises(ConfigurationError, match="old-9"):
+        read_messages(file)
+
+
+def test_a_wrong_held_out_line_is_named_with_its_number(tmp_path: Path) -> None:
+    good = {"id": "1", "text": "xin chào", "expected": {"category": "greeting"}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(good) + "\n{}\n", "utf-8")
+
+    with pytest.raises(ConfigurationError, match="line 2"):
+        load_held_out(tmp_path)
+
+
+def test_what_leads_to_a_person_is_replaced_and_named() -> None:
+    text, kinds = scrubbed("gọi em 0912 345 678, cccd 079201001234, mail a@b.vn, xem https://x.vn/abc")
+
+    assert kinds == ("phone", "id_number", "email", "link")
+    assert not any(secret in text for secret in ("345", "079201", "a@b", "x.vn"))
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_a_variant_of_a_text_is_the_same_each_time(name: str) -> None:
+    text = "Anh ơi, em không biết làm căn cước ở đâu, chỉ giùm em với. " * 4
+
+    assert VARIANTS[name](text) == VARIANTS[name](text) != text
