@@ -85,6 +85,7 @@ _IS_NOISY = re.compile(
 )
 _LATIN = str.maketrans(_LOOK_ALIKES)
 _WORD = re.compile(r"[^\W_]+")
+_TOKEN = re.compile(r"([^\W_]+)([\W_]*)")
 _TONE_INSIDE = re.compile("([\ue000-\ue004])([^\\W_]+)")
 
 
@@ -199,7 +200,7 @@ class Spelling:
         self._foreign = book.foreign
         self._short = {k: _all_forms(v) for k, v in book.abbreviations.items() if " " not in k}
         self._pairs = {tuple(k.split()): _all_forms(v) for k, v in book.abbreviations.items() if " " in k}
-        self._pair_starts = frozenset(first for first, _ in self._pairs)
+        self.pair_starts = frozenset(first for first, _ in self._pairs)
         phrases = [fold(phrase).plain for phrase in known]
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
@@ -207,7 +208,7 @@ class Spelling:
 
     def pair(self, first: str, second: str) -> Syllables | None:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
-        return self._pairs.get((first, second)) if first in self._pair_starts else None
+        return self._pairs.get((first, second)) if first in self.pair_starts else None
 
     def knows(self, word: str) -> bool:
         """Whether this is a word of a known phrase."""
@@ -371,31 +372,36 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     """
     original = _clean(text)
     if spelling is not None:
-        original = _ALIKE_SIGNS.sub(lambda sign: "a" if sign.group() == "@" else "s", original)
+        if "@" in original or "$" in original:
+            original = _ALIKE_SIGNS.sub(lambda sign: "a" if sign.group() == "@" else "s", original)
         original = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), original)
     lower = original.lower()
     same_length = len(lower) == len(original)
     if not lower.isascii():
         lower = lower.translate(_LATIN)
+    tokens = _TOKEN.findall(lower)
+    has_capitals = same_length and original != lower
+    as_typed = _WORD.findall(original) if has_capitals else ()
+    has_capitals = has_capitals and len(as_typed) == len(tokens)
     plain: list[str] = []
     marked: list[str] = []
     capital: list[bool] = []
     ends: list[bool] = []
     sentences: list[int] = []
-    sentence = 0
-    with_marks: dict[int, int] = {}
-    written: dict[int, int] = {}
+    accented: list[bool] = []  # of each sentence
+    sentence = with_marks = written = 0
     read = spelling.read if spelling is not None else _as_written
+    pair_starts = spelling.pair_starts if spelling is not None else frozenset()
     before, parts = "", 0
-    for match in _WORD.finditer(lower):
-        word = match.group()
-        is_capital = same_length and original[match.start() : match.end()].isupper()
-        ends_clause = _CLAUSE_END.match(lower, match.end()) is not None
-        pair = spelling.pair(before, word) if spelling is not None and before and not ends[-1] else None
-        if pair is not None:
-            for column in (plain, marked, capital, ends, sentences):
-                del column[-parts:]
-        forms = pair or read(word)
+    for at, (word, gap) in enumerate(tokens):
+        forms = read(word)
+        if before in pair_starts and spelling is not None and not ends[-1]:
+            pair = spelling.pair(before, word)
+            if pair is not None:
+                forms = pair
+                for column in (plain, marked, capital, ends, sentences):
+                    del column[-parts:]
+        is_capital = has_capitals and as_typed[at].isupper()
         for plain_form, marked_form in forms:
             plain.append(plain_form)
             marked.append(marked_form)
@@ -403,21 +409,31 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
             ends.append(False)
             sentences.append(sentence)
         before, parts = word, len(forms)
-        ends[-1] = ends_clause
-        with_marks[sentence] = with_marks.get(sentence, 0) + (not word.isascii())
-        written[sentence] = written.get(sentence, 0) + word.isalpha()
-        sentence += ends_clause and _SENTENCE_END.match(lower, match.end()) is not None
+        with_marks += not word.isascii()
+        written += word.isalpha()
+        if gap != " ":
+            ends_clause, ends_sentence = _gap_ends(gap[:4])
+            ends[-1] = ends_clause
+            if ends_sentence:
+                accented.append(with_marks > 0 and with_marks >= ACCENTED_SHARE * written)
+                sentence, with_marks, written = sentence + 1, 0, 0
         if len(plain) >= MAX_WORDS:
             break
-    accented = {s: marks > 0 and marks >= ACCENTED_SHARE * written[s] for s, marks in with_marks.items()}
+    accented.append(with_marks > 0 and with_marks >= ACCENTED_SHARE * written)
     return Words(
         tuple(plain),
         tuple(marked),
         tuple(capital),
-        tuple(accented[s] for s in sentences),
+        tuple([accented[s] for s in sentences]),
         tuple(ends),
         tuple(sentences),
     )
+
+
+@lru_cache(maxsize=4_096)
+def _gap_ends(gap: str) -> tuple[bool, bool]:
+    """Whether what stands between two words ends a clause, and a sentence."""
+    return _CLAUSE_END.match(gap) is not None, _SENTENCE_END.match(gap) is not None
 
 
 def _as_written(word: str) -> Syllables:
