@@ -1,0 +1,50 @@
+"""No emergency and no crime report is left to a machine, through everything that is real."""
+
+import asyncio
+import random
+import time
+from typing import Any
+
+import aiohttp
+from pydantic import SecretStr
+
+from services.router.learning.corpus import Example, load_held_out, load_messages
+from shared.mongo import open_store
+from shared.settings import HubSettings
+from tests.servers import RunningHub
+
+OF_EACH = 12
+SEED = 6
+
+
+def a_sample() -> list[str]:
+    """Some written incidents, and every kind of held-out one there is."""
+    data = HubSettings().data_dir / "understanding"
+    written: list[Example] = load_messages(data / "messages")
+    pools = [[e.text for e in written if e.category == c and len(e.text) > 12] for c in ("emergency", "crime_report")]
+    held_out = load_held_out(data / "held_out")
+    pools += [[i.text for i in held_out if i.expected.category == c] for c in ("emergency", "crime_report")]
+    chance = random.Random(SEED)
+    return [text for pool in pools for text in chance.sample(pool, min(OF_EACH, len(pool)))]
+
+
+async def test_every_emergency_and_crime_report_stands_in_a_persons_queue(hub: RunningHub) -> None:
+    texts = a_sample()
+    users: dict[str, str] = {}
+    async with aiohttp.ClientSession(base_url=hub.state.simulator) as simulator:
+        for number, text in enumerate(texts):
+            body = {"page": "tan-chanh-hiep", "citizen": f"e2e-incident-{number}", "text": text}
+            async with simulator.post("/control/messages", json=body) as answer:
+                users[str((await answer.json())["user_id"])] = text
+    store = open_store(HubSettings(mongo_uri=SecretStr(str(hub.state.mongo))))
+    try:
+        deadline = time.monotonic() + 60
+        waiting: dict[str, Any] = {}
+        while len(waiting) < len(users) and time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            cases = await store["cases"].find({"user_id": {"$in": list(users)}}).to_list(None)
+            waiting = {case["user_id"]: case for case in cases if case["needs_person"]}
+        assert [text for user, text in users.items() if user not in waiting] == []
+        assert all(case["state"] == "waiting_officer" for case in waiting.values())
+    finally:
+        await store.close()
