@@ -11,6 +11,7 @@ from cli.commands import (
     cases,
     dead_letters,
     init,
+    label,
     model,
     records,
     replies,
@@ -144,3 +145,8 @@ _add(_model, "evaluate", model.evaluate_, "hub model evaluate", "hub model evalu
 _add(_model, "compare", model.compare, "hub model compare 4423f306cd98 659a7c7c1422")
 _add(_model, "promote", model.promote, "hub model promote 4423f306cd98")
 _add(_model, "rollback", model.rollback, "hub model rollback")
+
+_label = _group("label", "Officers' corrections, reviewed into messages to learn from.")
+_add(_label, "list", label.list_, "hub label list", "hub label list --json")
+_add(_label, "accept", label.accept, "hub label accept 3f9a1c --dry-run")
+_add(_label, "reject", label.reject, "hub label reject 3f9a1c")
