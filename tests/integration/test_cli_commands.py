@@ -484,3 +484,36 @@ def test_status_of_a_hub_that_does_not_run_names_every_problem_and_hides_the_pas
     without = hub("status", code=1)
     assert "[mongo_unreachable]" in without.output
     assert "secret-word" not in without.output
+
+
+async def test_a_correction_is_reviewed_once_into_the_messages_to_learn_from(hub: Hub, tmp_path: Any) -> None:
+    now = datetime.now(UTC)
+    async with opened() as store:
+        await store["messages"].insert_one(
+            {
+                "_id": "m1",
+                "case_code": "Q12-1",
+                "sent_at": now - timedelta(minutes=5),
+                "text": "bán hàng trắng trong hẻm",
+            }
+        )
+        await store["labels"].insert_one(
+            {
+                "_id": "c1",
+                "case_code": "Q12-1",
+                "was": {"category": "security_tip", "urgency": "normal"},
+                "right": {"category": "crime_report"},
+                "officer": "an",
+                "labelled_at": now,
+            }
+        )
+
+    def learn() -> None:
+        assert "crime_report" in hub("label", "list").output
+        hub("label", "accept", "c1", "--to", str(tmp_path), "--dry-run")
+        assert not (tmp_path / "officers.yaml").exists()
+        hub("label", "accept", "c1", "--to", str(tmp_path))
+        assert "bán hàng trắng" in (tmp_path / "officers.yaml").read_text("utf-8")
+        assert "label_not_pending" in hub("label", "reject", "c1", code=3).output
+
+    await asyncio.to_thread(learn)
