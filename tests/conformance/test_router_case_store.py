@@ -172,3 +172,18 @@ async def test_an_officers_effects_are_applied_once(store: Any) -> None:
     (after,) = await store.cases_with_ids([case.case_id])
     assert (after.state, after.is_open, after.closed_at, after.first_response_at) == ("closed", False, at, at)
     assert await store.open_cases([one.plan.citizen_key]) == []
+
+
+async def test_what_a_citizen_just_sent_comes_back_with_its_category_and_case(store: Any) -> None:
+    one = planned(THEFT, user_id="9")
+    other = planned(QUESTION, user_id="8")
+    await store.record([one, other])
+    at = one.message.sent_at
+
+    (piece,) = await store.recent_texts(
+        [one.message.citizen_key], since=at - timedelta(seconds=60), until=at + timedelta(seconds=1)
+    )
+
+    assert (piece.event_id, piece.text, piece.category) == (one.plan.event_id, THEFT, "crime_report")
+    assert (piece.case_id, piece.sent_at, piece.location) == (one.plan.case_id, at, None)
+    assert not await store.recent_texts([one.message.citizen_key], since=at, until=at + timedelta(seconds=1))

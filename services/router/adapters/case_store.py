@@ -10,6 +10,7 @@ from typing import Any
 
 from services.router.domain.cases import CASE_FIELDS, Case, Given
 from services.router.domain.officers import OfficerEffect
+from services.router.domain.pieces import Piece
 from services.router.domain.plans import (
     CaseEntry,
     CaseStep,
@@ -19,7 +20,7 @@ from services.router.domain.plans import (
     case_writes,
 )
 from services.router.errors import CaseMoved, MatterIsOpen
-from shared.events import ReplyRequested
+from shared.events import Coordinates, ReplyRequested
 from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
@@ -78,6 +79,24 @@ class MongoCaseStore:
             times = given.setdefault(document["citizen_key"], {})
             times[template] = max(at, times.get(template, at))
         return given
+
+    async def recent_texts(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Piece]:
+        """See `CaseStore`."""
+        query = {"citizen_key": _one_of(citizen_keys), "sent_at": {"$gt": since, "$lt": until}}
+        projection = dict.fromkeys(("citizen_key", "sent_at", "text", "category", "location", "case_id"), 1)
+        documents = await patiently(lambda: self._messages.find(query, projection).to_list(None))
+        return [
+            Piece(
+                document["_id"],
+                document["citizen_key"],
+                document["sent_at"],
+                document["text"],
+                document["category"],
+                Coordinates(**document["location"]) if document["location"] else None,
+                document["case_id"],
+            )
+            for document in documents
+        ]
 
     async def take_numbers(self, day: date, count: int) -> range:
         """See `CaseStore`; a repeated call leaves a gap."""

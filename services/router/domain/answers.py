@@ -3,7 +3,7 @@
 Nothing here quotes the citizen's text. A procedure text that no officer approved is answered in the demo only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -187,10 +187,11 @@ class AnswerBook:
             **self._numbers,
         )
 
-    def buttons(self, template: str) -> tuple[ReplyButton, ...]:
-        """The buttons under an answer."""
+    def buttons(self, template: str, *, choices: Sequence[str] = ()) -> tuple[ReplyButton, ...]:
+        """The buttons under an answer; pressing one of the `choices` sends its title as a message."""
         wants = template in self._templates.with_person_button or template in self._by_key
-        return (self._templates.person_button,) if wants else ()
+        person = (self._templates.person_button,) if wants else ()
+        return (*(ReplyButton(title=c, type="oa.query.show", payload=c) for c in choices), *person)
 
 
 def _is_unread_attachment(reading: Reading) -> bool:

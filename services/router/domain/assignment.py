@@ -6,7 +6,7 @@ also takes what is said against staff, and a team keeps its own subjects on its 
 do is content and moves nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
@@ -148,12 +148,6 @@ class UnitResolver:
         if message.location is not None and located is None:
             found = replace(found, doubts=(*found.doubts, "unit.location_unusable"))
         return self._complete(found, named)
-
-    def unit_named(self, text: str, among: Iterable[str], view: DirectoryView) -> str | None:
-        """The one of these units that a text names: how an answer to our question is read."""
-        wanted = set(among)
-        units = {unit for m in self._finder.find(fold(text)) for unit in self._serving_all(m, view)} & wanted
-        return units.pop() if len(units) == 1 else None
 
     # ------------------------------------------------------------------ the text
 

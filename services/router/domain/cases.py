@@ -13,6 +13,8 @@ from typing import Any, Literal
 from services.router.domain.answers import Answer, AnswerBook
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment
 from services.router.domain.deadlines import ServiceLevel, ServiceLevels
+from services.router.domain.pieces import TOGETHER
+from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, PRECEDENCE, Category, Reading, Urgency
 from shared.directory import DirectoryView
 from shared.events import CitizenMessageReceived, ReplyContent, ReplyRequested
@@ -22,6 +24,7 @@ CaseState = Literal["waiting_officer", "answered_automatically", "answered_by_of
 
 URGENCY_ORDER: tuple[Urgency, ...] = ("emergency", "high", "normal")
 MAX_REASONS = 24
+MAX_BUTTON_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Case:
         due_at: None where nobody has to act.
         closes_at: when an automatically answered case is over; looked at when the case is read.
         open_key: the citizen while the case is open, else None: by it a batch finds its open cases with one index.
+        asked: units between which the citizen was asked to choose, once a case.
         citizen_version: counts the citizen's changes; the guard that makes applying them repeatable.
     """
 
@@ -81,6 +85,7 @@ class Case:
     confidence: float = 0.0
     open_key: str | None = None
     citizen_version: int = 0
+    asked: tuple[str, ...] = ()
 
     def is_over(self, at: datetime) -> bool:
         """Whether it closed itself before this moment."""
@@ -108,12 +113,13 @@ class CaseChange:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDraft:
-    """A reply before the case has its code."""
+    """A reply before the case has its code; `question` are the names to choose from under it."""
 
     template: str
     language: Literal["vi", "en"]
     unit_name: str
     is_emergency: bool
+    question: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,26 +182,48 @@ class Desk:
         assignment: Assignment,
         citizen: Citizen,
         view: DirectoryView,
+        *,
+        follows: str | None = None,
     ) -> Decision:
-        """Decide one message and bring `citizen` up to date, so that the next one sees it."""
+        """Decide one message and bring `citizen` up to date, so that the next one sees it.
+
+        Args:
+            message: what was written.
+            reading: what it is about, read together with the bubbles before it.
+            assignment: who answers.
+            citizen: what is known of the writer.
+            view: the directory of the day.
+            follows: the case of a bubble of the last minute.
+        """
         at = message.received_at
         over = [_closed_by_itself(case, at) for case in citizen.open_cases() if case.is_over(at)]
         for change in over:
             citizen.cases[change.after.case_id] = change.after
         closing = tuple(Entry("closed_by_itself", c.after.case_id, ("case.closed_by_itself",)) for c in over)
-        answer = self.answers.choose(reading, assignment)
-        target = self._target(message, reading, citizen)
+        asked = _case_that_asked(message, citizen, view)
+        if asked is not None:
+            told, unit = asked
+            reading = Reading("other", confidence=1.0, reasons=("reading.answers_question",), language=reading.language)
+            assignment = Assignment(unit, "told", ("unit.told",), (f"told:{unit}",))
+            target: Case | str | None = told
+            answer: Answer | None = Answer("question.thanks", is_direct=True)
+        else:
+            answer = self.answers.choose(reading, assignment)
+            target = self._target(message, reading, citizen, citizen.cases.get(follows or ""))
         if target is None:
             outcome = self._without_case(message, reading, assignment, answer, citizen, view)
         else:
-            outcome = self._with_case(message, reading, assignment, answer, target, view)
+            is_piece = isinstance(target, Case) and target.case_id == follows
+            outcome = self._with_case(message, reading, assignment, answer, target, view, is_piece=is_piece)
             for change in outcome.changes:
                 citizen.cases[change.after.case_id] = change.after
         return replace(outcome, changes=(*over, *outcome.changes), entries=(*closing, *outcome.entries))
 
     # ------------------------------------------------------------------ which case
 
-    def _target(self, message: CitizenMessageReceived, reading: Reading, citizen: Citizen) -> "Case | str | None":
+    def _target(
+        self, message: CitizenMessageReceived, reading: Reading, citizen: Citizen, piece: Case | None
+    ) -> "Case | str | None":
         """The case to join, the matter to open, or None where no case is needed."""
         latest = next(iter(citizen.open_cases()), None)
         if latest is not None and message.received_at - latest.last_message_at > self._hours("follow_up_hours"):
@@ -206,7 +234,7 @@ class Desk:
             return latest or self._reopenable(message, citizen) or citizen.open_for("conversation") or "conversation"
         matter = matter_of(reading)
         if matter is not None:
-            return citizen.open_for(matter) or matter
+            return citizen.open_for(matter) or (piece if _becomes(piece, reading) else None) or matter
         if latest is not None:
             return latest
         return (citizen.open_for("conversation") or "conversation") if has_content(reading) else None
@@ -257,23 +285,31 @@ class Desk:
         answer: Answer | None,
         target: "Case | str",
         view: DirectoryView,
+        *,
+        is_piece: bool,
     ) -> Decision:
         before = target if isinstance(target, Case) else None
         answer = _answer_in_case(answer, reading, before)
         level = self.levels.level_of(reading.category, reading.urgency, reading.topics)
         if isinstance(target, Case):
-            after, reasons = self._joined(target, message, reading, assignment, answer, level)
+            after, reasons = self._joined(target, message, reading, assignment, answer, level, is_piece=is_piece)
         else:
             after, reasons = self._opened(target, message, reading, assignment, answer, level)
         reply = None
         if answer is None:
             reasons.append("answer.not_needed")
-        elif not answer.is_direct and self._is_given(before, answer, message, reading):
+        elif (is_piece and _was_just_given(before, answer, message)) or (
+            not answer.is_direct and self._is_given(before, answer, message, reading)
+        ):
             reasons.append("answer.already_given")
         else:
             reasons.append(answer.reason)
             reply = _draft(answer, reading, after.unit, view)
             after = _remember(after, answer, message)
+            if _may_ask(after, reading, assignment):
+                reply = replace(reply, question=tuple(_ward_name(slug, view) for slug in assignment.candidates))
+                after = replace(after, asked=assignment.candidates)
+                reasons.append("unit.asked")
             if answer.closes and _times(after, answer) >= self.levels.windows.repeated_question and before:
                 after = self._to_person(after, message, level)
                 reasons.append("case.question_repeated")
@@ -339,6 +375,8 @@ class Desk:
         assignment: Assignment,
         answer: Answer | None,
         level: ServiceLevel,
+        *,
+        is_piece: bool,
     ) -> tuple[Case, list[str]]:
         reasons = ["case.joined"] if case.is_open else ["case.reopened"]
         at = message.received_at
@@ -352,7 +390,11 @@ class Desk:
             doubts=tuple(dict.fromkeys((*case.doubts, *reading.doubts, *assignment.doubts)))[-MAX_REASONS:],
             evidence=tuple(dict.fromkeys((*case.evidence, *reading.evidence, *assignment.evidence)))[-MAX_REASONS:],
         )
-        has_matter = matter_of(reading) is not None
+        matter = matter_of(reading)
+        has_matter = matter is not None
+        if is_piece and matter is not None and _becomes(case, reading):
+            after = replace(after, matter=matter)
+            reasons.append("case.matter_understood")
         if has_matter and PRECEDENCE.index(reading.category) < PRECEDENCE.index(case.category):
             after = replace(after, category=reading.category, subtopic=reading.subtopic)
             reasons.append("case.escalated")
@@ -366,7 +408,8 @@ class Desk:
             if after.state != "waiting_officer":
                 reasons.append("case.handed_to_person")
             after = self._to_person(after, message, level)
-        elif answer is not None and answer.closes and case.state != "waiting_officer":
+        elif answer is not None and answer.closes and (case.state != "waiting_officer" or after.matter != case.matter):
+            after = replace(after, needs_person=False, due_at=None)
             closes_at = at + self._hours("answered_closes_after_hours")
             after = replace(after, state="answered_automatically", closes_at=closes_at)
         return after, reasons
@@ -397,6 +440,45 @@ class Desk:
         if reading.category == "greeting":
             return _is_recent(last, message, self._hours("greeting_hours"))
         return _is_recent(last, message, timedelta(minutes=self.levels.windows.acknowledgement_minutes))
+
+
+def _becomes(case: Case | None, reading: Reading) -> bool:
+    """Whether the case of an earlier bubble was not understood yet, or turns out to be more serious."""
+    if case is None or not case.is_open or case.first_response_at is not None:
+        return False
+    is_more = PRECEDENCE.index(reading.category) < PRECEDENCE.index(case.category)
+    return case.matter == "conversation" or (is_more and "reading.in_pieces" in reading.reasons)
+
+
+def _was_just_given(case: Case | None, answer: Answer, message: CitizenMessageReceived) -> bool:
+    given = (g.at for g in (case.given if case else ()) if g.template == answer.template)
+    return _is_recent(max(given, default=None), message, 2 * TOGETHER)
+
+
+def _may_ask(case: Case, reading: Reading, assignment: Assignment) -> bool:
+    """One question a case, and none to somebody in danger: they are told to call."""
+    return (
+        len(assignment.candidates) > 1
+        and not case.asked
+        and reading.category not in {"emergency", "greeting", "other"}
+        and case.urgency != "emergency"
+    )
+
+
+def _ward_name(slug: str, view: DirectoryView) -> str:
+    """A unit by the name of its ward, as it stands on a button."""
+    name = view.units[slug].name.removeprefix("Công an ")
+    return name[:1].upper() + name[1:]
+
+
+def _case_that_asked(message: CitizenMessageReceived, citizen: Citizen, view: DirectoryView) -> tuple[Case, str] | None:
+    """The open case whose question this text answers with one of its buttons, and the unit it names."""
+    said = fold(message.text).plain if len(message.text) <= MAX_BUTTON_CHARACTERS else ()
+    for case in citizen.open_cases() if said else ():
+        for slug in case.asked:
+            if slug in view.units and said == fold(_ward_name(slug, view)).plain:
+                return case, slug
+    return None
 
 
 def matter_of(reading: Reading) -> str | None:
@@ -444,7 +526,7 @@ def _moved(
     case: Case, message: CitizenMessageReceived, assignment: Assignment, *, has_matter: bool
 ) -> tuple[Case, list[str]]:
     """Move a case to a unit with a stronger basis, as long as no officer has answered."""
-    names_place = has_matter or message.location is not None or assignment.basis == "place"
+    names_place = has_matter or message.location is not None or assignment.basis in {"place", "told"}
     if assignment.unit == case.unit or not names_place:
         return case, []
     if BASIS_STRENGTH[assignment.basis] > BASIS_STRENGTH[case.unit_basis] and case.first_response_at is None:
@@ -534,7 +616,10 @@ def to_reply(
     if draft is None:
         return None
     code = codes[decision.case_id] if decision.case_id else None
-    text = answers.text(draft.template, language=draft.language, case_code=code or "", unit=draft.unit_name)
+    text = answers.text(draft.template, language=draft.language, case_code=code or "", unit=draft.unit_name).strip()
+    if draft.question:
+        asks = answers.text("question.which_ward", language=draft.language, case_code="", unit="")
+        text = f"{text}\n\n{asks.strip()}"
     return ReplyRequested(
         event_id=deterministic_id("reply", message.event_id, draft.template),
         occurred_at=decided_at,
@@ -548,7 +633,7 @@ def to_reply(
         origin="automatic",
         template=draft.template,
         is_emergency=draft.is_emergency,
-        content=ReplyContent(text=text.strip(), buttons=answers.buttons(draft.template)),
+        content=ReplyContent(text=text, buttons=answers.buttons(draft.template, choices=draft.question)),
         conversation_id=message.conversation_id,
         interaction_at=message.sent_at,
     )

@@ -13,8 +13,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from services.router.domain.assignment import Assignment, ResponsibleUnit, failed_assignment
+from services.router.domain.assignment import BASIS_STRENGTH, Assignment, ResponsibleUnit, failed_assignment
 from services.router.domain.cases import Case, Citizen, Decision, Desk, opened_cases
+from services.router.domain.pieces import TOGETHER, Piece, joined, pieces_before, read_together
 from services.router.domain.plans import Plan, PlannedMessage, carry_over, to_plan
 from services.router.domain.understanding import MessageContext, Reading, Understanding, failed_reading
 from shared.crash import crash_point
@@ -49,6 +50,10 @@ class CaseStore(Protocol):
         self, citizen_keys: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, dict[str, datetime]]:
         """When each citizen last got which template outside of a case."""
+        ...
+
+    async def recent_texts(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Piece]:
+        """What these citizens sent in between, as it was decided."""
         ...
 
     async def take_numbers(self, day: date, count: int) -> range:
@@ -98,10 +103,17 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
     citizens, stored = await _citizens_of(messages, known, deps)
     views = _Views(deps.directory, deps.desk)
     unread = [message for message in messages if message.event_id not in known]
-    readings = {m.event_id: _understand(m, citizens[m.citizen_key], views, deps) for m in unread}
+    heard = await _heard(unread, deps)
+    readings: dict[str, tuple[Reading, Assignment]] = {}
+    for message in unread:
+        pieces = pieces_before(message, heard.get(message.citizen_key, ()))
+        reading, assignment = _understand(message, pieces, citizens[message.citizen_key], views, deps)
+        readings[message.event_id] = (reading, assignment)
+        heard.setdefault(message.citizen_key, []).append(_as_piece(message, reading))
     await _load_for(readings, messages, citizens, stored, deps)
 
     decisions: list[Decision] = []
+    case_of = {piece.event_id: piece.case_id for pieces in heard.values() for piece in pieces}
     for message in messages:
         citizen = citizens[message.citizen_key]
         if message.event_id in known:
@@ -109,7 +121,10 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
         else:
             reading, assignment = readings[message.event_id]
             view = views.of(message)
-            decisions.append(deps.desk.decide(message, reading, assignment, citizen, view))
+            before = (case_of[p.event_id] for p in reversed(pieces_before(message, heard[message.citizen_key])))
+            follows = next((case_id for case_id in before if case_id is not None), None)
+            decisions.append(deps.desk.decide(message, reading, assignment, citizen, view, follows=follows))
+            case_of[message.event_id] = decisions[-1].case_id
     planned = await _plan(decisions, citizens, deps)
     await deps.store.record(planned)
     crash_point("router.after_record")
@@ -161,10 +176,29 @@ def _put(cases: Iterable[Case], citizens: Mapping[str, Citizen]) -> dict[str, in
     return versions
 
 
+async def _heard(messages: Sequence[CitizenMessageReceived], deps: MessageDeps) -> dict[str, list[Piece]]:
+    """What the citizens of a batch sent shortly before, by citizen."""
+    heard: dict[str, list[Piece]] = {}
+    if messages:
+        since = min(m.sent_at for m in messages) - TOGETHER
+        until = max(m.sent_at for m in messages) + timedelta(seconds=1)
+        keys = sorted({m.citizen_key for m in messages})
+        for piece in await deps.store.recent_texts(keys, since=since, until=until):
+            heard.setdefault(piece.citizen_key, []).append(piece)
+    return heard
+
+
+def _as_piece(message: CitizenMessageReceived, reading: Reading) -> Piece:
+    return Piece(
+        message.event_id, message.citizen_key, message.sent_at, message.text, reading.category, message.location
+    )
+
+
 def _understand(
-    message: CitizenMessageReceived, citizen: Citizen, views: _Views, deps: MessageDeps
+    message: CitizenMessageReceived, pieces: Sequence[Piece], citizen: Citizen, views: _Views, deps: MessageDeps
 ) -> tuple[Reading, Assignment]:
     """Read and assign. A rule, a model or a map that fails must not cost a message: it goes to a person."""
+    whole = joined(message, pieces)
     view = views.of(message)
     page_unit = view.unit_of_page(message.page)
     context = MessageContext(
@@ -175,11 +209,15 @@ def _understand(
     )
     try:
         reading = deps.understanding.read(message.text, context)
+        if pieces and message.text and whole.text != message.text:
+            reading = read_together(reading, deps.understanding.read(whole.text, context), pieces)
     except Exception as error:  # noqa: BLE001 - whatever it is, a person reads the message
         log.error("understanding.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         reading = failed_reading()
     try:
         assignment = deps.responsible_unit(message, reading, view)
+        if pieces and BASIS_STRENGTH[assignment.basis] < BASIS_STRENGTH["place"]:
+            assignment = deps.responsible_unit(whole, reading, view)
     except Exception as error:  # noqa: BLE001 - whatever it is, the page's unit takes it
         log.error("assignment.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         assignment = failed_assignment(message, view)

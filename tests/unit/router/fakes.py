@@ -14,6 +14,7 @@ from services.router.adapters.data_files import (
 )
 from services.router.domain.cases import Case, Desk
 from services.router.domain.officers import OfficerEffect
+from services.router.domain.pieces import Piece
 from services.router.domain.plans import CaseEntry, Plan, PlannedMessage, broken_inserts, case_writes
 from services.router.errors import CaseMoved
 from services.router.handlers.citizen_messages import MessageDeps, assign_messages
@@ -94,6 +95,22 @@ class FakeCaseStore:
                 times = given.setdefault(message.citizen_key, {})
                 times[reply.template] = max(message.received_at, times.get(reply.template, message.received_at))
         return given
+
+    async def recent_texts(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Piece]:
+        self.round_trips += 1
+        return [
+            Piece(
+                one.message.event_id,
+                one.message.citizen_key,
+                one.message.sent_at,
+                one.message.text,
+                one.decision.reading.category,
+                one.message.location,
+                one.plan.case_id,
+            )
+            for one in self.messages.values()
+            if one.message.citizen_key in citizen_keys and since < one.message.sent_at < until
+        ]
 
     async def take_numbers(self, day: date, count: int) -> range:
         self.round_trips += 1
