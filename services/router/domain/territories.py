@@ -1,7 +1,7 @@
 """Where a shared location lies: the outlines of the wards of 2025, bounds and anchors of the old ones.
 
 Outlines of the old wards with an open licence were not found, so an old ward is chosen among those that the surrounding
-new ward was made of: by published bounds, then by the nearest of several anchors. Source: ADR 0010.
+new ward was made of: by published bounds, then by the nearest of several anchors. Source: ADR 0011.
 """
 
 import math
