@@ -27,14 +27,17 @@ def train_(
         Path | None,
         typer.Option("--messages", help="Folder of written messages; by default data/understanding/messages."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the model in use is what training gives; 1 if not.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on the written messages; the same messages and rules give the same model, named after its content."""
     terminal = Terminal(as_json=as_json)
-    run(terminal, _train(terminal, messages, is_promoted=promote))
+    run(terminal, _train(terminal, messages, is_promoted=promote, is_check=check))
 
 
-async def _train(terminal: Terminal, messages: Path | None, *, is_promoted: bool) -> None:
+async def _train(terminal: Terminal, messages: Path | None, *, is_promoted: bool, is_check: bool) -> None:
     try:
         from services.router.learning.training import rules_digest, train  # noqa: PLC0415 - only the extra has it
     except ImportError as error:
@@ -52,6 +55,9 @@ async def _train(terminal: Terminal, messages: Path | None, *, is_promoted: bool
         rules_hash=rules_digest(data_dir),
         say=lambda step: terminal.err.print(f"… {step}", markup=False),
     )
+    if is_check:
+        _check(terminal, trained.name(), current_model(data_dir))
+        return
     name = trained.save(data_dir)
     if is_promoted:
         point_to(data_dir, name)
@@ -61,6 +67,16 @@ async def _train(terminal: Terminal, messages: Path | None, *, is_promoted: bool
     measured = ", ".join(f"{key} {value:.3f}" for key, value in trained.card.measured.items())
     terminal.say(escape(f"{name}: {len(examples)} messages, {measured}"))
     terminal.say("in use" if is_promoted else f"`hub model promote {name}` puts it into use")
+
+
+def _check(terminal: Terminal, trained: str, in_use: str) -> None:
+    if trained != in_use:
+        raise CommandError(
+            "model_outdated",
+            f"Training gives {trained}, and {in_use} is in use.",
+            "Messages, rules or library versions changed since: `hub model train`, then `hub model evaluate`.",
+        )
+    terminal.say(f"{in_use} is what training gives")
 
 
 def evaluate_(

@@ -85,7 +85,7 @@ def load_model(data_dir: Path, name: str | None = None) -> LinearModel:
         content = {file: (folder / file).read_bytes() for file in _FILES}
     except OSError as error:
         raise ConfigurationError(f"model {name}: {error}") from error
-    if (found := _name_of(content)) != name:
+    if (found := name_of(content)) != name:
         raise ConfigurationError(f"model {name} was changed: its content is {found}. Train it again or restore it")
     try:
         card = ModelCard.model_validate_json(content["model.json"])
@@ -105,22 +105,26 @@ def load_model(data_dir: Path, name: str | None = None) -> LinearModel:
     )
 
 
-def save_model(
-    data_dir: Path, card: ModelCard, features: list[str], main: Numbers, subtopic: Numbers, bias: Numbers
-) -> str:
-    """Write a model under the name of its content; the same content is written once.
-
-    Returns:
-        Its name.
-    """
-    content = {
+def model_content(
+    card: ModelCard, features: list[str], main: Numbers, subtopic: Numbers, bias: Numbers
+) -> dict[str, bytes]:
+    """The files of a model."""
+    return {
         "model.json": (json.dumps(card.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode(),
         "features.txt": "\n".join(features).encode("utf-8"),
         "main.f16": main.astype("<f2").tobytes(),
         "subtopic.f16": subtopic.astype("<f2").tobytes(),
         "bias.f32": bias.astype("<f4").tobytes(),
     }
-    name = _name_of(content)
+
+
+def save_model(data_dir: Path, content: dict[str, bytes]) -> str:
+    """Write a model under the name of its content; the same content is written once.
+
+    Returns:
+        Its name.
+    """
+    name = name_of(content)
     folder = models_dir(data_dir) / name
     if not folder.exists():
         partial = folder.with_name(f"{name}.{os.getpid()}.partial")
@@ -131,7 +135,8 @@ def save_model(
     return name
 
 
-def _name_of(content: dict[str, bytes]) -> str:
+def name_of(content: dict[str, bytes]) -> str:
+    """The first letters of the hash over all files."""
     whole = hashlib.sha256()
     for file in _FILES:
         whole.update(f"{file} {len(content[file])}\n".encode())

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
-from services.router.adapters.model_files import FORMAT, save_model
+from services.router.adapters.model_files import FORMAT, model_content, name_of, save_model
 from services.router.domain.features import GROUPS, FeatureReader
 from services.router.domain.linear_model import LinearModel, ModelCard, Numbers, group_weight, shares
 from services.router.domain.understanding import (
@@ -82,7 +82,14 @@ class Trained:
 
     def save(self, data_dir: Path) -> str:
         """Write the files; returns the model's name."""
-        return save_model(data_dir, self.card, self.features, self.main, self.subtopic, self.bias)
+        return save_model(data_dir, self._content())
+
+    def name(self) -> str:
+        """The name that these files would get."""
+        return name_of(self._content())
+
+    def _content(self) -> dict[str, bytes]:
+        return model_content(self.card, self.features, self.main, self.subtopic, self.bias)
 
 
 def rules_digest(data_dir: Path) -> str:
