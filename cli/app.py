@@ -20,6 +20,7 @@ from cli.commands import (
     tokens,
     topics,
     understand,
+    units,
     webhook,
 )
 
@@ -120,6 +121,11 @@ _add(
     "hub records list --reason event.unknown --body",
     "hub records list --citizen 4000000000000000008:2000000000000000001",
 )
+
+_units = _group("units", "Mergers, splits, renames and moves of pages, by date.")
+_add(_units, "plan", units.plan, "hub units plan data/directory/plans/merger-2025.yaml")
+_add(_units, "apply", units.apply, "hub units apply data/directory/plans/merger-2025.yaml")
+_add(_units, "undo", units.undo, "hub units undo merger-2025")
 
 _letters = _group("dead-letters", "Events that could not be handled: look at them, publish them again.")
 _add(_letters, "list", dead_letters.list_, "hub dead-letters list", "hub dead-letters list --reason event.unreadable")

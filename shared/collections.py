@@ -147,6 +147,12 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         "what an officer said a message really was, to learn from",
         (_index("case_code", "labelled_at"), _index("labelled_at")),
     ),
+    CollectionSpec(
+        "unit_moves",
+        "shared",
+        "a case or an account that a change of units moved, with where it came from",
+        (_index("change"),),
+    ),
     CollectionSpec("leases", "shared", "who may do a thing that only one replica may do"),
     CollectionSpec(
         "trace_spans",

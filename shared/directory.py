@@ -110,8 +110,84 @@ class Directory:
         return {unit.slug: unit.succeeded_by for unit in self.units if unit.succeeded_by}
 
 
-def load_directory(data_dir: Path) -> Directory:
-    """Read and check `directory/units.yaml` and `directory/pages.yaml`.
+class UnitChange(BaseModel):
+    """A merger, split, rename or move of pages on one day: `directory/changes/*.yaml`.
+
+    Attributes:
+        name: stable; names the change in the journal.
+        day: from which it holds.
+        opens: new units, or a further line of a slug that goes on with another name or territory.
+        closes: units that end, each with the one that takes over.
+        pages: pages that move; the pages of a unit that ends follow it by themselves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Slug
+    day: date
+    opens: tuple[Unit, ...] = ()
+    closes: dict[Slug, Slug] = {}
+    pages: dict[Slug, Slug] = {}
+
+
+class ChangeRefused(ConfigurationError):
+    """A change that would leave something without a unit; the text begins with a stable code."""
+
+
+def with_change(directory: Directory, change: UnitChange) -> Directory:
+    """The directory after a change.
+
+    Raises:
+        ChangeRefused: it closes what is not there, or somebody would be left without a unit.
+    """
+    before = directory.as_of(change.day)
+    opened = {unit.slug for unit in change.opens}
+    _refuse_unless("unit_unknown", set(change.closes) <= set(before.units), change)
+    _refuse_unless("district_closed", before.district().slug not in change.closes, change)
+    _refuse_unless("opened_and_closed", not opened & set(change.closes), change)
+    _refuse_unless("page_unknown", set(change.pages) <= set(before.unit_by_page), change)
+    remaining = (set(before.units) | opened) - set(change.closes)
+    _refuse_unless("successor_unknown", set(change.closes.values()) <= remaining, change)
+    _refuse_unless("owner_unknown", set(change.pages.values()) <= remaining, change)
+    ending = {slug: change.closes.get(slug) for slug in (*change.closes, *(opened & set(before.units)))}
+    units = [
+        unit.model_copy(update={"valid_to": change.day, "succeeded_by": ending[unit.slug]})
+        if unit.slug in ending and unit.is_valid(change.day)
+        else unit
+        for unit in directory.units
+    ]
+    units += [unit.model_copy(update={"valid_from": change.day}) for unit in change.opens]
+    moves = {page: change.closes[owner] for page, owner in before.unit_by_page.items() if owner in change.closes}
+    moves |= change.pages
+    pages = [
+        owned.model_copy(update={"valid_to": change.day})
+        if owned.page in moves and owned.is_valid(change.day)
+        else owned
+        for owned in directory.pages
+    ]
+    pages += [PageOwnership(page=page, unit=unit, valid_from=change.day) for page, unit in moves.items()]
+    return Directory(tuple(units), tuple(pages))
+
+
+def _refuse_unless(code: str, holds: bool, change: UnitChange) -> None:
+    if not holds:
+        raise ChangeRefused(f"change.{code}: {change.name} of {change.day}")
+
+
+def load_change(file: Path) -> UnitChange:
+    """Read a change.
+
+    Raises:
+        ConfigurationError: the file is missing or wrong.
+    """
+    try:
+        return UnitChange.model_validate(yaml.safe_load(file.read_text("utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+
+
+def load_directory(data_dir: Path, *, changes: bool = True) -> Directory:
+    """Read and check `directory/units.yaml`, `directory/pages.yaml` and the changes in `directory/changes/`.
 
     Raises:
         ConfigurationError: a file is missing or wrong; the text says where.
@@ -123,7 +199,11 @@ def load_directory(data_dir: Path) -> Directory:
         raise ConfigurationError(f"pages.yaml names units that do not exist: {', '.join(strangers)}")
     if not any(unit.role == "district" for unit in units):
         raise ConfigurationError("units.yaml has no unit with role district: nobody would take what is unassigned")
-    return Directory(tuple(units), tuple(pages))
+    directory = Directory(tuple(units), tuple(pages))
+    files = (data_dir / "directory" / "changes").glob("*.yaml") if changes else ()
+    for change in sorted((load_change(file) for file in files), key=lambda c: (c.day, c.name)):
+        directory = with_change(directory, change)
+    return directory
 
 
 def _load(file: Path, key: str, model: type[M]) -> list[M]:
