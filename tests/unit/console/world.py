@@ -49,6 +49,7 @@ def a_case(number: int, **values: Any) -> Document:
         "open_key": citizen_key(OA_ID, user_id),
         "unit": PAGE,
         "unit_basis": "page",
+        "asked": [],
         "category": category,
         "subtopic": None,
         "urgency": urgency,
