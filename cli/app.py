@@ -22,6 +22,7 @@ from cli.commands import (
     understand,
     units,
     webhook,
+    whatif,
 )
 
 app = typer.Typer(
@@ -126,6 +127,8 @@ _units = _group("units", "Mergers, splits, renames and moves of pages, by date."
 _add(_units, "plan", units.plan, "hub units plan data/directory/plans/merger-2025.yaml")
 _add(_units, "apply", units.apply, "hub units apply data/directory/plans/merger-2025.yaml")
 _add(_units, "undo", units.undo, "hub units undo merger-2025")
+
+_add(app, "whatif", whatif.whatif, "hub whatif --rules ../candidate/data", "hub whatif --model 4423f306cd98 --json")
 
 _letters = _group("dead-letters", "Events that could not be handled: look at them, publish them again.")
 _add(_letters, "list", dead_letters.list_, "hub dead-letters list", "hub dead-letters list --reason event.unreadable")
