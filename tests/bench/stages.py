@@ -1,0 +1,298 @@
+"""The stages: one service of a running hub beside its floors, turn and turn about.
+
+Everything that is not measured stands still meanwhile, so that two cores are enough for the service, its servers and
+the load.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+import urllib.request
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pymongo import MongoClient
+
+from shared.topics import CITIZEN_MESSAGES, REPLIES_REQUESTED
+from shared.zalo_config import ZaloConfig, ZaloPage, load_zalo_config
+from simulator import ids
+from tests.bench import load
+from tests.bench.measure import Comparison, Floor, Round, Series, cpu_seconds, peak_mebibytes
+from tests.servers import RunningHub, running_hub
+
+DATABASE = "binhyen"
+CONNECTIONS = 32
+SENDER_SLOTS = 64
+WAIT_SECONDS = 300.0
+SIMULATOR_SEED = 12
+
+_admin: Any = AIOKafkaAdminClient
+_new_topic: Any = NewTopic
+
+
+class Bench:
+    """A running hub, and what the stages need of it."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self.hub = hub
+        self.zalo: ZaloConfig = load_zalo_config(Path(str(hub.state.zalo_config)))
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap servers."""
+        return str(self.hub.state.kafka)
+
+    @property
+    def mongo(self) -> str:
+        """URI with its password."""
+        return str(self.hub.state.mongo)
+
+    @contextmanager
+    def only(self, *wanted: str) -> Iterator[None]:
+        """Let just these services and the servers run."""
+        others = [name for name in self.hub.programs if name not in {*wanted, "kafka", "mongo"}]
+        for name in others:
+            self.hub.stop(name)
+        try:
+            yield
+        finally:
+            for name in others:
+                self.hub.start(name)
+            self.hub.wait_ready(*others)
+
+    async def make_topic(self, prefix: str, partitions: int) -> str:
+        """A topic for a floor, as large as ours."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        admin = _admin(bootstrap_servers=self.kafka)
+        await admin.start()
+        try:
+            await admin.create_topics([_new_topic(name=name, num_partitions=partitions, replication_factor=1)])
+        finally:
+            await admin.close()
+        return name
+
+
+@contextmanager
+def bench_hub(*, database: str) -> Iterator[Bench]:
+    """A hub for benchmarks: no limit on calls, nothing sent by itself."""
+    environment = {
+        "HUB_MONGO": database,
+        "SIMULATOR_RATE_LIMIT_PER_MINUTE": "0",
+        "SIMULATOR_AUTO_RECEIPTS": "off",
+        "SIMULATOR_SEED": str(SIMULATOR_SEED),
+        "APP_CALLS_PER_MINUTE": "10000000",
+        "PAGE_CALLS_PER_MINUTE": "10000000",
+        "LOG_LEVEL": "WARNING",
+    }
+    with running_hub(environment=environment) as hub:
+        yield Bench(hub)
+
+
+def counter(url: str, name: str, **labels: str) -> float:
+    """The sum of a counter's samples that have these labels."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310 - our own address
+        text = answer.read().decode()
+    total = 0.0
+    for line in text.splitlines():
+        if (found := re.match(rf"{name}_total\{{(.*)\}} (\S+)$", line)) and all(
+            f'{key}="{value}"' in found[1] for key, value in labels.items()
+        ):
+            total += float(found[2])
+    return total
+
+
+async def _until(reached: Callable[[], float], wanted: float) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while await asyncio.to_thread(reached) < wanted:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{reached()} of {wanted} after {WAIT_SECONDS:.0f} s")
+        await asyncio.sleep(0.01)
+
+
+async def intake(bench: Bench, *, items: int, rounds: int) -> Comparison:
+    """Webhooks: verified, understood, in Kafka, acknowledged. Floor: any body into Kafka, acknowledged."""
+    hub = bench.hub
+    result = Comparison("intake", Series("intake"), {"bare": Series("bare ASGI and idempotent producer")})
+    topic = await bench.make_topic("floor-intake", CITIZEN_MESSAGES.partitions)
+    port = str(_free_port())
+    with bench.only("intake"), Floor("intake", bench.kafka, topic, port) as floor:
+        floor.line()
+        sides = (
+            (result.ours, f"{hub.state.intake}", hub.pid("intake")),
+            (result.floors["bare"], f"http://127.0.0.1:{port}", floor.pid),
+        )
+        for number in range(rounds + 1):
+            for series, url, pid in sides:
+                requests = load.webhooks(bench.zalo, bench.zalo.pages[0], items, run=f"{secrets.randbelow(900) + 100}")
+                before, started = cpu_seconds(pid), time.perf_counter()
+                latencies = await load.fire(url, requests, connections=CONNECTIONS)
+                seconds = time.perf_counter() - started
+                if number:  # the first one warms up
+                    series.rounds.append(Round(items, seconds, cpu_seconds(pid) - before, latencies))
+        for series, _, pid in sides:
+            series.peak_mebibytes = peak_mebibytes(pid)
+    return result
+
+
+async def router(bench: Bench, *, items: int, rounds: int) -> Comparison:
+    """Messages: read, assigned, in a case, reply requested. Floors: bare batches; and the same reads and writes."""
+    hub, group = bench.hub, secrets.token_hex(4)
+    floors = {"bare": Series("bare batch consumer"), "writes": Series("the same reads and writes, bare")}
+    result = Comparison("router", Series("router"), floors)
+    url, page = str(hub.state.router), bench.zalo.pages[0]
+    replies_topic = await bench.make_topic("floor-router", REPLIES_REQUESTED.partitions)
+    with bench.only("router"):
+
+        def handled() -> float:
+            return counter(url, "hub_events_handled", topic=CITIZEN_MESSAGES.name, outcome="handled")
+
+        async def ours() -> Round:
+            messages = load.messages(page, items, run=f"{secrets.randbelow(900_000) + 100_000}")
+            pid, base = hub.pid("router"), handled()
+            before, started = cpu_seconds(pid), time.perf_counter()
+            await load.publish(bench.kafka, CITIZEN_MESSAGES, messages, service="intake")
+            await _until(handled, base + items)
+            return Round(items, time.perf_counter() - started, cpu_seconds(pid) - before)
+
+        await ours()  # warms up, and the floor has something to copy
+        bare_topic = await bench.make_topic("floor-messages", CITIZEN_MESSAGES.partitions)
+        writer = ("writer", bench.kafka, bare_topic, f"w{group}", bench.mongo, DATABASE, replies_topic)
+        consumer = ("consumer", bench.kafka, bare_topic, f"c{group}")
+
+        async def floor_round(floor: Floor, seen: int) -> Round:
+            messages = load.messages(page, items, run=f"{secrets.randbelow(900_000) + 100_000}")
+            before, started = cpu_seconds(floor.pid), time.perf_counter()
+            to_topic = CITIZEN_MESSAGES.__class__(**{**CITIZEN_MESSAGES.__dict__, "name": bare_topic})
+            await load.publish(bench.kafka, to_topic, messages, service="intake")
+            while int(await asyncio.to_thread(floor.line)) < seen + items:
+                pass
+            return Round(items, time.perf_counter() - started, cpu_seconds(floor.pid) - before)
+
+        # One floor at a time: two would read the same topic beside each other.
+        for name, arguments in (("writes", writer), ("bare", consumer)):
+            for number in range(rounds):
+                if name == "writes":
+                    result.ours.rounds.append(await ours())
+                with Floor(*arguments[:3], f"{arguments[3]}-{number}", *arguments[4:]) as floor:
+                    while floor.line() != "ready":
+                        pass
+                    floors[name].rounds.append(await floor_round(floor, 0))
+                    floors[name].peak_mebibytes = max(floors[name].peak_mebibytes, peak_mebibytes(floor.pid))
+        result.ours.peak_mebibytes = peak_mebibytes(hub.pid("router"))
+    return result
+
+
+async def notifier(bench: Bench, *, items: int, rounds: int) -> Comparison:
+    """Replies: in the ledger, permitted, claimed, sent, recorded. Floor: the same calls with nothing around them."""
+    hub = bench.hub
+    result = Comparison("notifier", Series("notifier"), {"bare": Series("bare HTTP loop")})
+    ours_page, floor_page = bench.zalo.pages[0], bench.zalo.pages[1]
+    simulator = str(hub.state.simulator)
+    people = [f"bench {number}" for number in range(1, items + 1)]
+    async with aiohttp.ClientSession(base_url=simulator) as http:
+        for page in (ours_page, floor_page):
+            body = {"page": page.page, "count": items, "prefix": "bench ", "last_interaction_hours_ago": 0.01}
+            async with http.post("/control/followers", json=body) as answer:
+                answer.raise_for_status()
+        token = await _access_token(http, bench.zalo, floor_page)
+    ours_users = [ids.user_id(SIMULATOR_SEED, ours_page.oa_id, one) for one in people]
+    floor_users = [ids.user_id(SIMULATOR_SEED, floor_page.oa_id, one) for one in people]
+    with bench.only("notifier", "simulator"), Floor("sender", simulator, token, str(SENDER_SLOTS)) as floor:
+        floor.line()
+        url, pid = str(hub.state.notifier), hub.pid("notifier")
+
+        def sent() -> float:
+            return counter(url, "hub_sends", step="Sent")
+
+        for number in range(rounds + 1):
+            replies = load.replies(ours_page, ours_users, run=secrets.token_hex(3))
+            base, before, started = sent(), cpu_seconds(pid), time.perf_counter()
+            await load.publish(bench.kafka, REPLIES_REQUESTED, replies, service="router")
+            await _until(sent, base + items)
+            ours = Round(items, time.perf_counter() - started, cpu_seconds(pid) - before)
+            before = cpu_seconds(floor.pid)
+            seconds = float(await asyncio.to_thread(floor.ask, " ".join(floor_users)))
+            if number:
+                result.ours.rounds.append(ours)
+                result.floors["bare"].rounds.append(Round(items, seconds, cpu_seconds(floor.pid) - before))
+        result.ours.peak_mebibytes = peak_mebibytes(pid)
+        result.floors["bare"].peak_mebibytes = peak_mebibytes(floor.pid)
+    return result
+
+
+async def _access_token(http: aiohttp.ClientSession, zalo: ZaloConfig, page: ZaloPage) -> str:
+    """A token of a page that the measured notifier does not send for."""
+    app = zalo.app_of(page)
+    assert page.refresh_token is not None
+    form = {
+        "app_id": app.app_id,
+        "grant_type": "refresh_token",
+        "refresh_token": page.refresh_token.get_secret_value(),
+    }
+    headers = {"secret_key": app.app_secret.get_secret_value()}
+    async with http.post("/v4/oa/access_token", data=form, headers=headers) as answer:
+        content = await answer.json(content_type=None)
+    return str(content["access_token"])
+
+
+async def growth(bench: Bench, *, items: int, rounds: int, sizes: Collection[int]) -> list[dict[str, Any]]:
+    """Whether a stage gets slower with what is stored: the router and the notifier at growing numbers of cases."""
+    found = []
+    for size in sorted(sizes):
+        stored = await asyncio.to_thread(_grow_to, bench.mongo, size)
+        one = await router(bench, items=items, rounds=rounds)
+        sends = await notifier(bench, items=items, rounds=rounds)
+        found.append(
+            {
+                "stored_cases": stored,
+                "router_per_second": one.ours.summary()["per_second"],
+                "router_over_writes": round(one.rate_ratio("writes"), 3),
+                "notifier_per_second": sends.ours.summary()["per_second"],
+                "notifier_over_bare": round(sends.rate_ratio("bare"), 3),
+            }
+        )
+        print(found[-1], flush=True)
+    return found
+
+
+def _grow_to(uri: str, size: int) -> int:
+    """Copy stored cases with everything that belongs to them, under new ids and citizens, until there are so many."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        database = client[DATABASE]
+        samples = list(database.cases.find({}).limit(500))
+        if not samples:
+            return 0
+        belongings = {
+            name: list(database[name].find({"case_code": {"$in": [case["code"] for case in samples]}}).limit(1_500))
+            for name in ("messages", "case_entries", "reply_ledger")
+        }
+        stored = database.cases.estimated_document_count()
+        while stored < size:
+            mark = secrets.token_hex(5)
+
+            def renamed(document: dict[str, Any], mark: str = mark) -> dict[str, Any]:
+                copy = dict(document)
+                for key in ("_id", "code", "case_code", "citizen_key", "case_id", "message_id", "message_key"):
+                    if isinstance(copy.get(key), str):
+                        copy[key] = f"{mark}{copy[key]}"
+                if isinstance(copy.get("open_key"), str):
+                    copy["open_key"] = copy["citizen_key"]
+                return copy
+
+            database.cases.insert_many([renamed(case) for case in samples])
+            for name, documents in belongings.items():
+                if documents:
+                    database[name].insert_many([renamed(one) for one in documents])
+            stored += len(samples)
+        return stored
+
+
+def _free_port() -> int:
+    from stack.ports import find_free  # noqa: PLC0415
+
+    return find_free(set())
