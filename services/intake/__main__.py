@@ -16,7 +16,8 @@ def main() -> None:
         app = build_app(settings)
     except ConfigurationError as error:
         sys.exit(f"intake: {error}")
-    options: dict[str, Any] = {"limit_concurrency": settings.limit_concurrency}
+    # The sender's address is of no use here: the signature says who it is.
+    options: dict[str, Any] = {"limit_concurrency": settings.limit_concurrency, "proxy_headers": False}
     if settings.tls_certificate_file is not None:
         options |= {"ssl_certfile": settings.tls_certificate_file, "ssl_keyfile": settings.tls_private_key_file}
     serve(app, settings, **options)
