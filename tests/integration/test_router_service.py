@@ -46,8 +46,14 @@ class Around:
     run: str
 
     def message(self, number: int, text: str = QUESTION, citizen: str = "1") -> CitizenMessageReceived:
-        at = NOW + timedelta(seconds=number)
-        return a_message(text=text, user_id=f"{self.run}{citizen}", message_id=f"{self.run}{number}", received_at=at)
+        at = NOW + timedelta(minutes=2 * number)  # further apart than the bubbles of one thought
+        return a_message(
+            text=text,
+            user_id=f"{self.run}{citizen}",
+            message_id=f"{self.run}{number}",
+            sent_at=at,
+            received_at=at,
+        )
 
     @asynccontextmanager
     async def router(self, *, crash_at: str = "") -> AsyncIterator[subprocess.Popen[bytes]]:
