@@ -47,7 +47,6 @@ REBALANCE_TIMEOUT_MS = 60_000
 DRAIN_SECONDS = 40.0
 """How long a rebalance waits for the batch in hand; below the rebalance timeout."""
 
-BYSTANDER_FETCH_BYTES = 262_144
 POLL_MS = 20
 LAG_EVERY_SECONDS = 2.0
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
@@ -239,7 +238,6 @@ def on_batch(
     handle: Handler[Any],
     dead_letters: DeadLetters,
     max_records: int = 500,
-    is_bystander: bool = False,
 ) -> Progress:
     """Subscribe a handler to a topic: at least once, in batches, in order of each partition.
 
@@ -255,8 +253,6 @@ def on_batch(
         handle: called with the events of a batch; must be repeatable.
         dead_letters: where unreadable and poisonous events go.
         max_records: the most events of one batch; a batch must end well below REBALANCE_TIMEOUT_MS.
-        is_bystander: few of the events concern this reader and none is urgent to it: it takes them in large batches,
-            up to half a second late, and leaves no step in their traces. A tenth of intake's CPU hung on that.
 
     Returns:
         The subscriber's progress, for readiness and liveness.
@@ -270,8 +266,7 @@ def on_batch(
         try:
             received = await _read(records, topic, service, dead_letters)
             origins = {one.event.correlation_id: one.traceparent for one in received}
-            name = f"{service} handles {topic.name}"
-            with tracing_of(service).spans(name, {} if is_bystander else origins, attributes={"group": group_id}):
+            with tracing_of(service).spans(f"{service} handles {topic.name}", origins, attributes={"group": group_id}):
                 await _handle(received, topic, service, handle, dead_letters, records)
             progress.failures_in_a_row = 0
         except Exception as error:
@@ -294,8 +289,6 @@ def on_batch(
         batch=True,
         max_records=max_records,
         batch_timeout_ms=POLL_MS,
-        fetch_min_bytes=BYSTANDER_FETCH_BYTES if is_bystander else 1,
-        fetch_max_wait_ms=500,
         auto_offset_reset="earliest",  # a new group starts from the oldest event
         ack_policy=AckPolicy.NACK_ON_ERROR,  # offsets are committed after the handler returns
         no_reply=True,

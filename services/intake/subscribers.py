@@ -35,7 +35,6 @@ def subscribe(
             group_id="intake-attachments",
             handle=on_citizen_messages,
             dead_letters=dead_letters,
-            is_bystander=True,
         ),
         "intake-records": on_batch(
             router,
