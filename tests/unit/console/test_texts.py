@@ -78,3 +78,12 @@ def test_a_code_without_words_is_shown_as_it_is() -> None:
 def test_a_text_that_does_not_exist_is_a_mistake_of_ours() -> None:
     with pytest.raises(KeyError):
         TEXTS["vi"]("no.such.text")
+
+
+def test_every_reason_that_the_router_gives_is_put_into_words() -> None:
+    areas = r'"((?:model|safety|unit|reading)\.(?!json")[a-z_]*[a-z])"'
+    codes = {
+        code for file in Path("services/router").rglob("*.py") for code in re.findall(areas, file.read_text("utf-8"))
+    }
+    assert codes
+    assert [code for code in sorted(codes) if not TEXTS["vi"].has(f"reason.{code}")] == []
