@@ -132,4 +132,10 @@ _NOISY: tuple[Callable[[str], str], ...] = (
 def for_training(text: str) -> list[tuple[str, float]]:
     """A text with the variants it is trained with, and how much each counts."""
     noisy = _NOISY[zlib.crc32(text.encode()) % len(_NOISY)](text)
-    return [(text, 1.0), (without_diacritics(text), 0.5), (noisy, 0.5)]
+    return [
+        (text, 1.0),
+        (without_diacritics(text), 0.5),
+        (noisy, 0.5),
+        (with_typos(text, 0.1), 0.4),
+        (without_diacritics(with_typos(text, 0.12)), 0.3),
+    ]
