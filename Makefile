@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status scale simulator dev smoke test check format lint types imports unit browser venv
+.PHONY: help up down reset logs status scale simulator dev smoke test bench check format lint types imports unit browser venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -66,6 +66,9 @@ unit: venv ## unit tests; no server needed
 
 test: venv browser ## every test: unit, conformance, integration and e2e on real servers, chaos, browser. A part: make test T=tests/e2e
 	$(PY) -m pytest $(or $(T),tests)
+
+bench: venv ## intake and router beside bare programs on the same servers; one of them: make bench T=router
+	$(PY) -m tests.bench $(T)
 
 browser: ## install Chromium for the browser tests when there is none (as root, with apt-get)
 	sh stack/browser.sh

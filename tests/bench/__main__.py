@@ -14,17 +14,15 @@ from tests.bench import stages
 from tests.bench.measure import table
 from tests.servers import KAFKA_TITLE, mongo_product
 
-STAGES = {"intake": stages.intake, "router": stages.router, "notifier": stages.notifier}
-ITEMS = {"intake": 4_000, "router": 2_000, "notifier": 2_000}
-SIZES = (0, 10_000, 100_000)
+STAGES = {"intake": stages.intake, "router": stages.router}
+ITEMS = {"intake": 4_000, "router": 2_000}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("stage", nargs="*", help=f"{', '.join(STAGES)} or growth; all but growth when none is named")
+    parser.add_argument("stage", nargs="*", help=f"{' or '.join(STAGES)}; both when none is named")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each side; one more warms up")
     parser.add_argument("--items", type=int, help="items of a round; each stage has its own number")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="stored cases for growth")
     parser.add_argument(
         "--database",
         default=os.environ.get("HUB_MONGO", "auto"),
@@ -36,8 +34,8 @@ def _arguments() -> argparse.Namespace:
 
 async def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     names = arguments.stage or list(STAGES)
-    if unknown := sorted(set(names) - {*STAGES, "growth"}):
-        sys.exit(f"There is no stage {', '.join(unknown)}: choose among {', '.join(STAGES)}, growth.")
+    if unknown := sorted(set(names) - set(STAGES)):
+        sys.exit(f"There is no stage {', '.join(unknown)}: choose among {', '.join(STAGES)}.")
     with stages.bench_hub(database=arguments.database) as bench:
         report: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -48,10 +46,6 @@ async def _run(arguments: argparse.Namespace) -> dict[str, Any]:
             "stages": [],
         }
         for name in names:
-            if name == "growth":
-                items, rounds = arguments.items or 1_000, arguments.rounds
-                report["growth"] = await stages.growth(bench, items=items, rounds=rounds, sizes=arguments.sizes)
-                continue
             found = await STAGES[name](bench, items=arguments.items or ITEMS[name], rounds=arguments.rounds)
             report["stages"].append(found.facts())
             print(table(report["stages"][-1:]), flush=True)
@@ -64,8 +58,6 @@ def main() -> None:
     report = asyncio.run(_run(arguments))
     facts = ", ".join(f"{key} {report[key]}" for key in ("machine", "kafka", "database", "load_average_before", "at"))
     print(f"\n{facts}\n\n{table(report['stages'])}")
-    for row in report.get("growth", []):
-        print(row)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 `python -m tests.bench.floors intake …`: an ASGI callable that puts the body into Kafka with an idempotent producer.
 `… consumer`: aiokafka reads batches and commits. `… writer`: the same, and it reads and writes for each batch what the
-router read and wrote for it, with the driver alone. `… sender`: aiohttp posts messages as fast as it gets answers.
+router read and wrote for it, with the driver alone.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import sys
 import time
 from typing import Any
 
-import aiohttp
 import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from pymongo import AsyncMongoClient
@@ -165,30 +164,6 @@ class _reading:  # noqa: N801 - used like a function
         await self._consumer.stop()
 
 
-async def sender(url: str, access_token: str, connections: str) -> None:
-    """Post one message to each user id of a line of standard input; print the seconds it took."""
-    headers = {"access_token": access_token}
-    timeout = aiohttp.ClientTimeout(total=30)
-    connector = aiohttp.TCPConnector(limit=int(connections))
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
-        print("ready", flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            waiting = iter(line.split())
-            started = time.perf_counter()
-
-            async def slot(waiting: Any = waiting) -> None:
-                for number, user_id in enumerate(waiting):
-                    text = f"Công an phường xin chào bác. Tin thử số {user_id}-{number}."
-                    body = {"recipient": {"user_id": user_id}, "message": {"text": text}}
-                    async with session.post(f"{url}/v3.0/oa/message/cs", json=body) as answer:
-                        content = await answer.json(content_type=None)
-                        if content["error"] != 0:
-                            raise RuntimeError(str(content))
-
-            await asyncio.gather(*(slot() for _ in range(int(connections))))
-            print(time.perf_counter() - started, flush=True)
-
-
 if __name__ == "__main__":
     program, *arguments = sys.argv[1:]
     if program == "intake":
@@ -196,5 +171,5 @@ if __name__ == "__main__":
     else:
         import uvloop
 
-        programs: dict[str, Any] = {"consumer": consumer, "writer": writer, "sender": sender}
+        programs: dict[str, Any] = {"consumer": consumer, "writer": writer}
         uvloop.run(programs[program](*arguments))

@@ -1,4 +1,4 @@
-"""Loads: signed webhooks over plain sockets, messages and replies straight into Kafka."""
+"""Loads: signed webhooks over plain sockets, messages straight into Kafka."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from aiokafka import AIOKafkaProducer
 
 from cli.webhook_event import event_body, sign
-from shared.events import CitizenMessageReceived, Event, ReplyContent, ReplyRequested
+from shared.events import CitizenMessageReceived, Event
 from shared.kafka import cloud_event_headers
 from shared.topics import Topic
 from shared.zalo_config import ZaloConfig, ZaloPage
-from tests.factories import a_message, a_reply
+from tests.factories import a_message
 
 _producer: Any = AIOKafkaProducer  # aiokafka has hints for a part of its classes only
 
@@ -106,24 +106,6 @@ def messages(page: ZaloPage, count: int, *, run: str) -> list[CitizenMessageRece
             occurred_at=now,
         )
         for number in range(count)
-    ]
-
-
-def replies(page: ZaloPage, user_ids: Sequence[str], *, run: str) -> list[ReplyRequested]:
-    """One automatic answer for each citizen."""
-    now = datetime.now(UTC)
-    return [
-        a_reply(
-            event_id=uuid.uuid4().hex,
-            occurred_at=now,
-            correlation_id=uuid.uuid4().hex,
-            page=page.page,
-            oa_id=page.oa_id,
-            user_id=user_id,
-            content=ReplyContent(text=f"Công an phường xin chào bác. Tin thử số {run}-{number}."),
-            interaction_at=now,
-        )
-        for number, user_id in enumerate(user_ids)
     ]
 
 

@@ -119,7 +119,6 @@ class Floor:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.floors", *arguments],
             cwd=ROOT,
-            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -146,12 +145,6 @@ class Floor:
         if line := self._process.stdout.readline():
             return line.strip()
         raise RuntimeError(f"the floor ended with {self._process.wait()}")
-
-    def ask(self, question: str) -> str:
-        """Give it a line of work and wait for its answer; blocks."""
-        assert self._process.stdin is not None
-        print(question, file=self._process.stdin, flush=True)
-        return self.line()
 
 
 def table(facts: Sequence[dict[str, Any]]) -> str:

@@ -9,27 +9,22 @@ import re
 import secrets
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from pymongo import MongoClient
 
 from shared.topics import CITIZEN_MESSAGES, REPLIES_REQUESTED
-from shared.zalo_config import ZaloConfig, ZaloPage, load_zalo_config
-from simulator import ids
+from shared.zalo_config import ZaloConfig, load_zalo_config
 from tests.bench import load
 from tests.bench.measure import Comparison, Floor, Round, Series, cpu_seconds, peak_mebibytes
 from tests.servers import RunningHub, running_hub
 
 DATABASE = "binhyen"
 CONNECTIONS = 32
-SENDER_SLOTS = 64
 WAIT_SECONDS = 300.0
-SIMULATOR_SEED = 12
 
 _admin: Any = AIOKafkaAdminClient
 _new_topic: Any = NewTopic
@@ -79,14 +74,9 @@ class Bench:
 
 @contextmanager
 def bench_hub(*, database: str) -> Iterator[Bench]:
-    """A hub for benchmarks: no limit on calls, nothing sent by itself."""
+    """A hub for benchmarks."""
     environment = {
         "HUB_MONGO": database,
-        "SIMULATOR_RATE_LIMIT_PER_MINUTE": "0",
-        "SIMULATOR_AUTO_RECEIPTS": "off",
-        "SIMULATOR_SEED": str(SIMULATOR_SEED),
-        "APP_CALLS_PER_MINUTE": "10000000",
-        "PAGE_CALLS_PER_MINUTE": "10000000",
         "LOG_LEVEL": "WARNING",
     }
     with running_hub(environment=environment) as hub:
@@ -185,111 +175,6 @@ async def router(bench: Bench, *, items: int, rounds: int) -> Comparison:
                     floors[name].peak_mebibytes = max(floors[name].peak_mebibytes, peak_mebibytes(floor.pid))
         result.ours.peak_mebibytes = peak_mebibytes(hub.pid("router"))
     return result
-
-
-async def notifier(bench: Bench, *, items: int, rounds: int) -> Comparison:
-    """Replies: in the ledger, permitted, claimed, sent, recorded. Floor: the same calls with nothing around them."""
-    hub = bench.hub
-    result = Comparison("notifier", Series("notifier"), {"bare": Series("bare HTTP loop")})
-    ours_page, floor_page = bench.zalo.pages[0], bench.zalo.pages[1]
-    simulator = str(hub.state.simulator)
-    people = [f"bench {number}" for number in range(1, items + 1)]
-    async with aiohttp.ClientSession(base_url=simulator) as http:
-        for page in (ours_page, floor_page):
-            body = {"page": page.page, "count": items, "prefix": "bench ", "last_interaction_hours_ago": 0.01}
-            async with http.post("/control/followers", json=body) as answer:
-                answer.raise_for_status()
-        token = await _access_token(http, bench.zalo, floor_page)
-    ours_users = [ids.user_id(SIMULATOR_SEED, ours_page.oa_id, one) for one in people]
-    floor_users = [ids.user_id(SIMULATOR_SEED, floor_page.oa_id, one) for one in people]
-    with bench.only("notifier", "simulator"), Floor("sender", simulator, token, str(SENDER_SLOTS)) as floor:
-        floor.line()
-        url, pid = str(hub.state.notifier), hub.pid("notifier")
-
-        def sent() -> float:
-            return counter(url, "hub_sends", step="Sent")
-
-        for number in range(rounds + 1):
-            replies = load.replies(ours_page, ours_users, run=secrets.token_hex(3))
-            base, before, started = sent(), cpu_seconds(pid), time.perf_counter()
-            await load.publish(bench.kafka, REPLIES_REQUESTED, replies, service="router")
-            await _until(sent, base + items)
-            ours = Round(items, time.perf_counter() - started, cpu_seconds(pid) - before)
-            before = cpu_seconds(floor.pid)
-            seconds = float(await asyncio.to_thread(floor.ask, " ".join(floor_users)))
-            if number:
-                result.ours.rounds.append(ours)
-                result.floors["bare"].rounds.append(Round(items, seconds, cpu_seconds(floor.pid) - before))
-        result.ours.peak_mebibytes = peak_mebibytes(pid)
-        result.floors["bare"].peak_mebibytes = peak_mebibytes(floor.pid)
-    return result
-
-
-async def _access_token(http: aiohttp.ClientSession, zalo: ZaloConfig, page: ZaloPage) -> str:
-    """A token of a page that the measured notifier does not send for."""
-    app = zalo.app_of(page)
-    assert page.refresh_token is not None
-    form = {
-        "app_id": app.app_id,
-        "grant_type": "refresh_token",
-        "refresh_token": page.refresh_token.get_secret_value(),
-    }
-    headers = {"secret_key": app.app_secret.get_secret_value()}
-    async with http.post("/v4/oa/access_token", data=form, headers=headers) as answer:
-        content = await answer.json(content_type=None)
-    return str(content["access_token"])
-
-
-async def growth(bench: Bench, *, items: int, rounds: int, sizes: Collection[int]) -> list[dict[str, Any]]:
-    """Whether a stage gets slower with what is stored: the router and the notifier at growing numbers of cases."""
-    found = []
-    for size in sorted(sizes):
-        stored = await asyncio.to_thread(_grow_to, bench.mongo, size)
-        one = await router(bench, items=items, rounds=rounds)
-        sends = await notifier(bench, items=items, rounds=rounds)
-        found.append(
-            {
-                "stored_cases": stored,
-                "router_per_second": one.ours.summary()["per_second"],
-                "router_over_writes": round(one.rate_ratio("writes"), 3),
-                "notifier_per_second": sends.ours.summary()["per_second"],
-                "notifier_over_bare": round(sends.rate_ratio("bare"), 3),
-            }
-        )
-        print(found[-1], flush=True)
-    return found
-
-
-def _grow_to(uri: str, size: int) -> int:
-    """Copy stored cases with everything that belongs to them, under new ids and citizens, until there are so many."""
-    with MongoClient[dict[str, Any]](uri) as client:
-        database = client[DATABASE]
-        samples = list(database.cases.find({}).limit(500))
-        if not samples:
-            return 0
-        belongings = {
-            name: list(database[name].find({"case_code": {"$in": [case["code"] for case in samples]}}).limit(1_500))
-            for name in ("messages", "case_entries", "reply_ledger")
-        }
-        stored = database.cases.estimated_document_count()
-        while stored < size:
-            mark = secrets.token_hex(5)
-
-            def renamed(document: dict[str, Any], mark: str = mark) -> dict[str, Any]:
-                copy = dict(document)
-                for key in ("_id", "code", "case_code", "citizen_key", "case_id", "message_id", "message_key"):
-                    if isinstance(copy.get(key), str):
-                        copy[key] = f"{mark}{copy[key]}"
-                if isinstance(copy.get("open_key"), str):
-                    copy["open_key"] = copy["citizen_key"]
-                return copy
-
-            database.cases.insert_many([renamed(case) for case in samples])
-            for name, documents in belongings.items():
-                if documents:
-                    database[name].insert_many([renamed(one) for one in documents])
-            stored += len(samples)
-        return stored
 
 
 def _free_port() -> int:
