@@ -1,6 +1,5 @@
 """`hub whatif`: which stored messages other rules or another model would send elsewhere. Nothing is written."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from cli.terminal import Terminal, run
 from shared.mongo import Document, store_errors
 
 if TYPE_CHECKING:
-    from services.router.offline import OfflineRouter
+    from services.router.offline import Line
 
 FIELDS = ("category", "urgency", "ward")
 _PROJECTION = dict.fromkeys(("text", "page", "location", "sent_at"), 1)
@@ -39,7 +38,7 @@ def whatif(
 
 
 async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, examples: int, *, show_text: bool) -> None:
-    from services.router.offline import OfflineRouter  # noqa: PLC0415 - loads the model, for one command
+    from services.router.offline import OfflineRouter, as_line  # noqa: PLC0415 - loads the model, for one command
 
     settings = load_settings()
     now, then = OfflineRouter(settings.data_dir, None), OfflineRouter(rules or settings.data_dir, model)
@@ -53,7 +52,8 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
             async for document in store["messages"].find({}, _PROJECTION):
                 read += 1
                 bar.advance(task)
-                before, after = _answer(now, document), _answer(then, document)
+                line = _line(document)
+                before, after = (as_line(line, router.understand(line)) for router in (now, then))
                 for field in FIELDS:
                     if before[field] != after[field]:
                         change = (field, str(before[field]), str(after[field]))
@@ -79,23 +79,19 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
             terminal.say(f"[dim]{example['id'][:12]}[/dim] {escape(example['text'])}")
 
 
-def _answer(router: "OfflineRouter", document: Document) -> dict[str, Any]:
-    from services.router.offline import as_line, parse  # noqa: PLC0415 - see above
+def _line(document: Document) -> "Line":
+    from services.router.offline import Line  # noqa: PLC0415 - see above
 
     place = document.get("location")
-    line = parse(
-        json.dumps(
-            {
-                "id": document["_id"],
-                "text": document["text"],
-                "page": document["page"],
-                "location": {"lat": place["latitude"], "lon": place["longitude"]} if place else None,
-                "home_ward": None,
-                "sent_at": document["sent_at"].isoformat(),
-            }
-        ).encode()
+    return Line.model_validate(
+        {
+            "id": document["_id"],
+            "text": document["text"],
+            "page": document["page"],
+            "location": {"lat": place["latitude"], "lon": place["longitude"]} if place else None,
+            "sent_at": document["sent_at"],
+        }
     )
-    return as_line(line, router.understand(line))
 
 
 def _first(examples: list[Document]) -> str:

@@ -6,12 +6,12 @@ also takes what is said against staff, and a team keeps its own subjects on its 
 do is content and moves nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
-from services.router.domain.places import Mention, PlaceFinder, Role, by_key
+from services.router.domain.places import Mention, PlaceFinder, Role
 from services.router.domain.territories import Map
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, Reading
@@ -233,9 +233,9 @@ class UnitResolver:
     def _crossing(self, named: Sequence[_Named]) -> str | None:
         """Two long streets that meet in one ward only."""
         streets = [
-            set(group[0].units)
-            for group in _groups(named).values()
-            if len(group[0].units) > 1 and group[0].mention.sure == "verified" and group[0].mention.decides
+            set(one.units)
+            for one in _first_of_each(named)
+            if len(one.units) > 1 and one.mention.sure == "verified" and one.mention.decides
         ]
         common = set.intersection(*streets) if len(streets) > 1 else set()
         return common.pop() if len(common) == 1 else None
@@ -315,9 +315,9 @@ class UnitResolver:
         )
 
 
-def _groups(named: Sequence[_Named]) -> Mapping[str, list[_Named]]:
-    by_mention = by_key(one.mention for one in named)
-    return {key: [one for one in named if one.mention.key == key] for key in by_mention}
+def _first_of_each(named: Sequence[_Named]) -> Iterable[_Named]:
+    """Each place once, where it is named first."""
+    return {one.mention.key: one for one in reversed(named)}.values()
 
 
 def _first(named: Sequence[_Named], ranks: Sequence[Role]) -> int:

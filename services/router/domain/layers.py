@@ -82,18 +82,19 @@ class LayeredUnderstanding:
         by_rules = self._rules.judge(findings, context)
         if by_rules.is_contentless:
             return by_rules
-        scores = self._model.score(findings)
-        return self.decide(text, findings, by_rules, scores)
+        return self.decide(text, findings, by_rules, self._model.score(findings))
 
     def apart(self, text: str) -> dict[str, Category]:
         """What each layer says by itself: the rules, the model, and all together; for reports."""
         context = MessageContext("text", _ANY_TIME)
         findings = self._rules.examine(text)
         by_rules = self._rules.judge(findings, context)
+        scores = self._model.score(findings)
+        together = by_rules if by_rules.is_contentless else self.decide(text, findings, by_rules, scores)
         return {
             "rules": by_rules.category,
-            "model": _likeliest(self._model.score(findings).categories),
-            "all": self.read(text, context).category,
+            "model": _likeliest(scores.categories),
+            "all": together.category,
         }
 
     def decide(self, text: str, findings: Findings, by_rules: Reading, scores: Scores) -> Reading:

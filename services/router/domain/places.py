@@ -5,7 +5,7 @@ grow with the number of places.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -316,11 +316,3 @@ def _role_before(start: int, roles: Sequence[Span[Role]], words: Words) -> Role:
             if best is None or candidate[:2] < best[:2]:
                 best = candidate
     return best[2] if best else "unsaid"
-
-
-def by_key(mentions: Iterable[Mention]) -> Mapping[str, list[Mention]]:
-    """Mentions of the same place together."""
-    groups: dict[str, list[Mention]] = {}
-    for mention in mentions:
-        groups.setdefault(mention.key, []).append(mention)
-    return groups

@@ -26,6 +26,7 @@ ACCENTED_SHARE = 0.5
 """From this share of marked words on, somebody writes with diacritics, and a bare word means the bare word."""
 
 _TONES = {"\u0300": "\ue000", "\u0301": "\ue001", "\u0309": "\ue002", "\u0303": "\ue003", "\u0323": "\ue004"}
+_TONE_SIGNS = "".join(_TONES.values())
 _QUALITIES = "\u0306\u0302\u031b"
 
 # Letters of other scripts that look like Latin ones; hostile and copied texts mix them in.
@@ -86,7 +87,7 @@ _IS_NOISY = re.compile(
 _LATIN = str.maketrans(_LOOK_ALIKES)
 _WORD = re.compile(r"[^\W_]+")
 _TOKEN = re.compile(r"([^\W_]+)([\W_]*)")
-_TONE_INSIDE = re.compile("([\ue000-\ue004])([^\\W_]+)")
+_TONE_INSIDE = re.compile(f"([{_TONE_SIGNS}])([^\\W_]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,8 @@ class Words:
 
 
 @lru_cache(maxsize=32_768)  # Vietnamese has some 7,000 written syllables
-def _forms(word: str) -> tuple[str, str]:
-    """A word without and with its marks."""
+def fold_word(word: str) -> tuple[str, str]:
+    """A word in small letters, without and with its marks; the tone stands at the end."""
     return word.translate(_PLAIN), _TONE_INSIDE.sub(r"\2\1", word.translate(_MARKED))
 
 
@@ -232,7 +233,7 @@ class Spelling:
         return self._numbered_place(word) or self._split(word, plain) or ((plain, marked),)
 
     def _is_syllable(self, marked: str) -> bool:
-        bare = marked.rstrip("\ue000\ue001\ue002\ue003\ue004")
+        bare = marked.rstrip(_TONE_SIGNS)
         return bare in self._marked or (bare == marked and bare in self._plain)
 
     def _accepts(self, word: str) -> bool:
@@ -255,7 +256,7 @@ class Spelling:
         marked = _from_telex(word)
         if marked is None:
             return None
-        bare = marked.rstrip("\ue000\ue001\ue002\ue003\ue004")
+        bare = marked.rstrip(_TONE_SIGNS)
         return marked if bare in self._marked else None
 
     def _sounded(self, word: str, _plain: str) -> str | None:
@@ -276,8 +277,8 @@ class Spelling:
     def _numbered_place(self, word: str) -> Syllables | None:
         """A number written on to its word: "hẻm2", "phòng5"."""
         letters = word.rstrip("0123456789")
-        form = _forms(letters)
-        return (form, _forms(word[len(letters) :])) if letters != word and form[0] in self._numbered else None
+        form = fold_word(letters)
+        return (form, fold_word(word[len(letters) :])) if letters != word and form[0] in self._numbered else None
 
     def _split(self, word: str, plain: str) -> Syllables | None:
         """Joined words, if known words result that stand beside each other in a known phrase."""
@@ -297,7 +298,7 @@ class Spelling:
         if len(pieces) < 2 or score <= 0:
             return None
         ends = list(itertools.accumulate(len(piece) for piece in pieces))
-        return tuple(_forms(word[end - len(piece) : end]) for piece, end in zip(pieces, ends, strict=True))
+        return tuple(fold_word(word[end - len(piece) : end]) for piece, end in zip(pieces, ends, strict=True))
 
 
 def _from_telex(word: str) -> str | None:
@@ -348,13 +349,8 @@ def _marks_last(out: list[str], changes: Sequence[str]) -> bool:
     return False
 
 
-def fold_word(word: str) -> tuple[str, str]:
-    """A word in small letters, without and with its marks; the tone stands at the end."""
-    return _forms(word)
-
-
 def _all_forms(phrase: str) -> Syllables:
-    return tuple(_forms(word) for word in phrase.split())
+    return tuple(fold_word(word) for word in phrase.split())
 
 
 _CLAUSE_END = re.compile(r"\s*[.,;:!?\n⏎…()\-]")
@@ -437,7 +433,7 @@ def _gap_ends(gap: str) -> tuple[bool, bool]:
 
 
 def _as_written(word: str) -> Syllables:
-    return (_forms(word),)
+    return (fold_word(word),)
 
 
 def _together(run: str, spelling: Spelling) -> str:

@@ -10,7 +10,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from services.router.domain.text import fold
 from services.router.domain.understanding import PROCEDURE_SUBTOPICS, Category, Urgency
+from services.router.offline import Line
 from shared.errors import ConfigurationError
-from shared.events import Coordinates
 
-WRITERS = (
+Writer = Literal[
     "old",
     "young",
     "migrant_worker",
@@ -35,7 +34,9 @@ WRITERS = (
     "polite",
     "foreign",
     "joker",
-)
+    "officers",
+]
+WRITERS: tuple[Writer, ...] = tuple(writer for writer in get_args(Writer) if writer != "officers")
 OFFICERS = "officers"
 """The writer of what officers corrected."""
 
@@ -76,22 +77,19 @@ class _Group(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    writer: Literal[
-        "old",
-        "young",
-        "migrant_worker",
-        "landlord",
-        "shop_owner",
-        "driver",
-        "parent",
-        "angry",
-        "frightened",
-        "polite",
-        "foreign",
-        "joker",
-        "officers",
-    ]
+    writer: Writer
     groups: tuple[_Group, ...]
+
+
+def usual_urgency(category: str) -> Urgency:
+    """The urgency that goes with a category unless somebody says otherwise."""
+    match category:
+        case "emergency":
+            return "emergency"
+        case "crime_report":
+            return "high"
+        case _:
+            return "normal"
 
 
 def label_fault(category: str, subtopic: str | None, urgency: str | None) -> str | None:
@@ -158,25 +156,15 @@ class Expected(BaseModel):
     ward: str | None = None
 
 
-class HeldOut(BaseModel):
-    """One line of `data/understanding/held_out/*.jsonl`."""
+class HeldOut(Line):
+    """One line of `data/understanding/held_out/*.jsonl`: a line of `hub understand`, and what to make of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     id: str
-    text: str
-    page: str | None = None
-    location: dict[str, float] | None = None
-    home_ward: str | None = None
-    sent_at: datetime | None = None
     writer: str = "unknown"
     style: str = "unknown"
     expected: Expected
-
-    def coordinates(self) -> Coordinates | None:
-        """The shared location."""
-        place = self.location
-        return Coordinates(latitude=place["lat"], longitude=place["lon"]) if place else None
 
 
 def load_held_out(folder: Path) -> list[HeldOut]:

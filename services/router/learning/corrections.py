@@ -7,10 +7,8 @@ from typing import Any
 
 import yaml
 
-from services.router.learning.corpus import LINE_BREAK, OFFICERS, label_fault, scrubbed
+from services.router.learning.corpus import LINE_BREAK, OFFICERS, label_fault, scrubbed, usual_urgency
 from shared.errors import HubError
-
-USUAL_URGENCY = {"emergency": "emergency", "crime_report": "high"}
 
 
 class CorrectionUnusable(HubError):
@@ -50,7 +48,7 @@ def proposal(label: Mapping[str, Any], texts: Sequence[str]) -> Proposal:
     subtopic = (
         (right.get("subtopic") or (was.get("subtopic") if is_same else None)) if category == "procedure" else None
     )
-    usual = USUAL_URGENCY.get(category, "normal")
+    usual = usual_urgency(category)
     urgency = right.get("urgency") or (was.get("urgency") if category == "security_tip" and is_same else None) or usual
     joined = f" {LINE_BREAK} ".join(" ".join(text.split()) for text in texts if text.strip())
     if not joined:

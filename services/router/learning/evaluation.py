@@ -11,7 +11,7 @@ from services.router.domain.layers import is_answered_by_machine_alone
 from services.router.domain.understanding import PRECEDENCE, Reading
 from services.router.learning.corpus import HeldOut
 from services.router.learning.variants import VARIANTS
-from services.router.offline import Line, OfflineRouter, Understood
+from services.router.offline import OfflineRouter, Understood
 
 BINS = 10
 WORST = 20
@@ -35,8 +35,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The whole report on labelled messages that nothing was trained on."""
     say(f"reading {len(items)} messages")
-    judged = [_judge(item, item.text, router) for item in items]
-    report = measures(judged)
+    measured = measures_of(items, router)
+    report = measured.figures
     base = report["macro_f1"]
     report["robustness"] = {}
     for name, change in VARIANTS.items():
@@ -49,22 +49,12 @@ def evaluate(
         }
     say("each layer alone")
     report["ablation"] = _ablation(items, router)
-    report["worst"] = _worst(judged)
+    report["worst"] = _worst(measured.judged)
     return report
 
 
 def _judge(item: HeldOut, text: str, router: OfflineRouter) -> Judged:
-    line = Line.model_validate(
-        {
-            "id": item.id,
-            "text": text,
-            "page": item.page,
-            "location": item.location,
-            "home_ward": item.home_ward,
-            "sent_at": item.sent_at,
-        }
-    )
-    return Judged(item, router.understand(line))
+    return Judged(item, router.understand(item.model_copy(update={"text": text})))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,8 @@ from threadpoolctl import threadpool_limits
 from services.router.adapters.model_files import FORMAT, model_content, name_of, save_model
 from services.router.domain.features import GROUPS, FeatureReader
 from services.router.domain.linear_model import LinearModel, ModelCard, Numbers, group_weight, shares
-from services.router.domain.understanding import (
-    PRECEDENCE,
-    PROCEDURE_SUBTOPICS,
-    Category,
-    RuleUnderstanding,
-    Urgency,
-)
-from services.router.learning.corpus import Example, digest
+from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, RuleUnderstanding
+from services.router.learning.corpus import Example, digest, usual_urgency
 from services.router.learning.variants import for_training
 
 Progress = Callable[[str], None]
@@ -193,13 +187,10 @@ class _Data:
 def phrases_of(rules: RuleUnderstanding) -> list[Example]:
     """What the rule book takes for a matter by itself, as examples."""
     return [
-        Example(phrase, rule.category, rule.subtopic, _URGENCY.get(rule.category, "normal"), RULE_BOOK, rule.key)
+        Example(phrase, rule.category, rule.subtopic, usual_urgency(rule.category), RULE_BOOK, rule.key)
         for rule, phrase in rules.telling_phrases()
         if rule.category != "security_tip" and (rule.category != "procedure" or rule.subtopic)
     ]
-
-
-_URGENCY: dict[Category, Urgency] = {"emergency": "emergency", "crime_report": "high"}
 
 
 def _kept(
