@@ -4,6 +4,7 @@ Units come and go ("11 wards become 5 on 1 July") and a code can survive with an
 the directory without a day: `directory.as_of(day)`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -186,8 +187,22 @@ def load_change(file: Path) -> UnitChange:
         raise ConfigurationError(f"{file}: {error}") from error
 
 
-def load_directory(data_dir: Path, *, changes: bool = True) -> Directory:
-    """Read and check `directory/units.yaml`, `directory/pages.yaml` and the changes in `directory/changes/`.
+def load_changes(data_dir: Path) -> list[UnitChange]:
+    """The changes in `directory/changes/`, in the order of their days.
+
+    Raises:
+        ConfigurationError: a file is wrong.
+    """
+    files = (data_dir / "directory" / "changes").glob("*.yaml")
+    return sorted((load_change(file) for file in files), key=lambda change: (change.day, change.name))
+
+
+def load_directory(data_dir: Path, *, changes: Sequence[UnitChange] | None = None) -> Directory:
+    """Read and check `directory/units.yaml` and `directory/pages.yaml`, with the changes since.
+
+    Args:
+        data_dir: the data folder.
+        changes: in order; those of `directory/changes/` if not given.
 
     Raises:
         ConfigurationError: a file is missing or wrong; the text says where.
@@ -200,8 +215,7 @@ def load_directory(data_dir: Path, *, changes: bool = True) -> Directory:
     if not any(unit.role == "district" for unit in units):
         raise ConfigurationError("units.yaml has no unit with role district: nobody would take what is unassigned")
     directory = Directory(tuple(units), tuple(pages))
-    files = (data_dir / "directory" / "changes").glob("*.yaml") if changes else ()
-    for change in sorted((load_change(file) for file in files), key=lambda c: (c.day, c.name)):
+    for change in load_changes(data_dir) if changes is None else changes:
         directory = with_change(directory, change)
     return directory
 

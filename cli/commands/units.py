@@ -13,7 +13,7 @@ from cli.hub import opened_store
 from cli.settings import CliSettings, load_settings
 from cli.terminal import LOCAL, Terminal, run, when
 from cli.unit_moves import move, move_back
-from shared.directory import Directory, UnitChange, load_change, load_directory, with_change
+from shared.directory import load_change, load_changes, load_directory, with_change
 from shared.mongo import Document, Store, store_errors
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
@@ -113,7 +113,7 @@ async def _apply(terminal: Terminal, file: Path) -> None:
 async def _undo(terminal: Terminal, name: str) -> None:
     settings = load_settings()
     target = _applied(settings, name)
-    applied = _changes(settings)
+    applied = load_changes(settings.data_dir)
     if not target.exists() or not applied or applied[-1].name != name:
         raise CommandError(
             "change_not_last",
@@ -122,7 +122,7 @@ async def _undo(terminal: Terminal, name: str) -> None:
             exit_code=ExitCode.REFUSED,
         )
     change = applied[-1]
-    before = _without(settings, change).as_of(datetime.now(LOCAL).date())
+    before = load_directory(settings.data_dir, changes=applied[:-1]).as_of(datetime.now(LOCAL).date())
     async with opened_store(settings) as store:
         with store_errors(), Progress(console=terminal.err, transient=True) as bar:
             task = bar.add_task("moving back", total=None)
@@ -138,17 +138,3 @@ async def _undo(terminal: Terminal, name: str) -> None:
 
 def _applied(settings: CliSettings, name: str) -> Path:
     return settings.data_dir / "directory" / "changes" / f"{name}.yaml"
-
-
-def _changes(settings: CliSettings) -> list[UnitChange]:
-    files = (settings.data_dir / "directory" / "changes").glob("*.yaml")
-    return sorted((load_change(file) for file in files), key=lambda c: (c.day, c.name))
-
-
-def _without(settings: CliSettings, change: UnitChange) -> Directory:
-    """The directory as it is without its last change."""
-    directory = load_directory(settings.data_dir, changes=False)
-    for earlier in _changes(settings):
-        if earlier.name != change.name:
-            directory = with_change(directory, earlier)
-    return directory

@@ -15,7 +15,7 @@ from shared.settings import HubSettings
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 MERGER = load_change(DATA / "directory" / "plans" / "merger-2025.yaml")
-BEFORE = load_directory(DATA, changes=False).as_of(date(2026, 1, 1))
+BEFORE = load_directory(DATA, changes=()).as_of(date(2026, 1, 1))
 
 
 async def test_a_move_is_resumed_after_a_crash_and_undone_completely(mongo_uri: str) -> None:

@@ -13,7 +13,7 @@ from shared.directory import ChangeRefused, Unit, UnitChange, load_change, load_
 from tests.factories import a_message
 
 DATA = Path(__file__).resolve().parents[3] / "data"
-DIRECTORY = load_directory(DATA, changes=False)
+DIRECTORY = load_directory(DATA, changes=())
 WARDS = sorted(unit.slug for unit in DIRECTORY.units if unit.role == "ward")
 MERGER = load_change(DATA / "directory" / "plans" / "merger-2025.yaml")
 DAY = date(2027, 1, 1)
