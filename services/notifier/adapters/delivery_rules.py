@@ -67,9 +67,9 @@ def load_delivery_rules(data_dir: Path) -> DeliveryRules:
         ConfigurationError: a file is missing or wrong; the text says where.
     """
     folder = data_dir / "delivery"
-    errors = _read(folder / "zalo_errors.yaml", _ErrorsFile)
-    retries = _read(folder / "retries.yaml", _RetriesFile)
-    windows = _read(folder / "windows.yaml", _WindowsFile)
+    errors = read_rules(folder / "zalo_errors.yaml", _ErrorsFile)
+    retries = read_rules(folder / "retries.yaml", _RetriesFile)
+    windows = read_rules(folder / "windows.yaml", _WindowsFile)
     table = ErrorTable(
         codes={
             code: CodeRules(row.rule(), {word: rule.rule() for word, rule in row.text.items()})
@@ -99,7 +99,12 @@ def load_delivery_rules(data_dir: Path) -> DeliveryRules:
     )
 
 
-def _read(file: Path, model: type[M]) -> M:
+def read_rules(file: Path, model: type[M]) -> M:
+    """Read and check one file of rules.
+
+    Raises:
+        ConfigurationError: it is missing or wrong; the text says where.
+    """
     try:
         content: Any = yaml.safe_load(file.read_text("utf-8"))
         return model.model_validate(content)

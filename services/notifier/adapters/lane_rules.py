@@ -2,13 +2,12 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.notifier.adapters.delivery_rules import read_rules
 from services.notifier.domain.lanes import ArticleRule, Cost, Hours, Lane, LaneBook, LaneRule, Policy
-from shared.errors import ConfigurationError
 
 Hour = Annotated[int, Field(ge=0, le=24)]
 Count = Annotated[int, Field(ge=0)]
@@ -71,12 +70,7 @@ def load_lane_book(data_dir: Path) -> LaneBook:
     Raises:
         ConfigurationError: the file is missing or wrong; the text says where.
     """
-    file = data_dir / "delivery" / "lanes.yaml"
-    try:
-        content: Any = yaml.safe_load(file.read_text("utf-8"))
-        rows = _LanesFile.model_validate(content)
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigurationError(f"{file}: {error}") from error
+    rows = read_rules(data_dir / "delivery" / "lanes.yaml", _LanesFile)
     return LaneBook(
         lanes=tuple(
             LaneRule(

@@ -8,10 +8,11 @@ Source: `data/delivery/lanes.yaml`, docs/architecture/broadcasts.md.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
-from services.notifier.domain.rules import VIETNAM, WindowRule
+from services.notifier.domain.permission import has_withdrawn
+from services.notifier.domain.rules import VIETNAM, WindowRule, next_local_hour
 
 Lane = Literal["answer", "consultation", "article", "template_user", "template_phone"]
 Cost = Literal["free", "package", "billed"]
@@ -50,17 +51,11 @@ class Hours:
 
     def next_end(self, at: datetime) -> datetime:
         """When the hours end that a moment is inside of, or the next ones."""
-        return _next_hour(at, self.end)
+        return next_local_hour(at, self.end)
 
     def next_start(self, at: datetime) -> datetime:
         """When they begin next."""
-        return _next_hour(at, self.first)
-
-
-def _next_hour(at: datetime, hour: int) -> datetime:
-    local = at.astimezone(VIETNAM)
-    same_day = local.replace(hour=hour % 24, minute=0, second=0, microsecond=0)
-    return same_day if same_day > local else same_day + timedelta(days=1)
+        return next_local_hour(at, self.first)
 
 
 @dataclass(frozen=True)
@@ -178,9 +173,7 @@ class Reach:
     @property
     def is_withdrawn(self) -> bool:
         """They asked for the end of their data here and have not come back since."""
-        return self.withdrawn_at is not None and (
-            self.last_interaction_at is None or self.withdrawn_at >= self.last_interaction_at
-        )
+        return has_withdrawn(self.withdrawn_at, self.last_interaction_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +320,7 @@ def article_problem(
     if allowed is not None and sent_this_month >= allowed:
         return Refused("article.month_used")
     if sent_today >= article.per_follower_a_day:
-        return Refused("article.day_used", _next_hour(now, rule.hours.first if rule.hours is not None else 0))
+        return Refused("article.day_used", next_local_hour(now, rule.hours.first if rule.hours is not None else 0))
     if rule.hours is not None and not rule.hours.holds(now):
         return Refused("lane.night", rule.hours.next_start(now))
     return None

@@ -48,7 +48,7 @@ def permission(
         return Denied(reason)
     interactions = [at for at in (contact.last_interaction_at, reply.interaction_at) if at is not None]
     last = max(interactions, default=None)
-    if contact.withdrawn_at is not None and (last is None or contact.withdrawn_at >= last):
+    if has_withdrawn(contact.withdrawn_at, last):
         return Denied("contact.withdrawn")
     if last is None:
         return Allowed(is_free=None)
@@ -58,6 +58,11 @@ def permission(
     if age >= window.free:
         return Allowed(is_free=False) if pays_beyond_free else Denied("window.beyond_free")
     return Allowed(is_free=True)
+
+
+def has_withdrawn(withdrawn_at: datetime | None, last_interaction_at: datetime | None) -> bool:
+    """Whether a person asked for the end of their data and has not come back since."""
+    return withdrawn_at is not None and (last_interaction_at is None or withdrawn_at >= last_interaction_at)
 
 
 def content_problem(content: ReplyContent) -> str | None:

@@ -8,6 +8,13 @@ from services.notifier.domain.outcomes import ErrorRule
 VIETNAM = timezone(timedelta(hours=7))
 
 
+def next_local_hour(at: datetime, hour: int) -> datetime:
+    """When this hour begins next in Vietnam; 24 is midnight."""
+    local = at.astimezone(VIETNAM)
+    same_day = local.replace(hour=hour % 24, minute=0, second=0, microsecond=0)
+    return same_day if same_day > local else same_day + timedelta(days=1)
+
+
 @dataclass(frozen=True)
 class CodeRules:
     """What one code means: the usual rule, and others told by a word in Zalo's text."""
@@ -52,9 +59,7 @@ class RetrySchedule:
             The moment, or None to give up.
         """
         if self.until_local_hour is not None:
-            local = now.astimezone(VIETNAM)
-            morning = local.replace(hour=self.until_local_hour, minute=0, second=0, microsecond=0)
-            return morning if morning > local else morning + timedelta(days=1)
+            return next_local_hour(now, self.until_local_hour)
         if self.give_up_after is not None:
             if now - requested_at >= self.give_up_after:
                 return None
