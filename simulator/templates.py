@@ -79,19 +79,18 @@ def send_by_phone(simulator: Simulator, page: Page, body: Any) -> Answer:
     filled = _fill(simulator, body)
     if is_night(simulator.clock.now()):
         raise ZaloRefusal(-133)
-    local = local_day(simulator.clock.now())
-    if page.phone_sends_day != local.toordinal():
-        page.phone_sends_day, page.phone_sends = local.toordinal(), 0
-    if page.phone_sends >= PHONE_SENDS_A_DAY:
+    day = local_day(simulator.clock.now())
+    sent_today, _ = page.phone_sends.read(day)
+    if sent_today >= PHONE_SENDS_A_DAY:
         raise ZaloRefusal(-144)
     quotas.bill(page.app)
-    page.phone_sends += 1
+    page.phone_sends.count(day)
     now, msg_id = simulator.clock.now_ms(), simulator.message_ids.next()
     if contact := _owner_of(simulator, page, phone):
         contact.conversation.add("out", msg_id, now, text=filled.text)
     event = events.delivered_to_phone(page, phone, msg_id, tracking_id, now)
     simulator.tell(page, "", event, {"X-ZEvent-Server": "ZNS"})
-    quota = {"dailyQuota": str(PHONE_SENDS_A_DAY), "remainingQuota": str(PHONE_SENDS_A_DAY - page.phone_sends)}
+    quota = {"dailyQuota": str(PHONE_SENDS_A_DAY), "remainingQuota": str(PHONE_SENDS_A_DAY - sent_today - 1)}
     return success({"msg_id": msg_id, "sent_time": str(now), "quota": quota})
 
 

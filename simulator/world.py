@@ -189,8 +189,7 @@ class Page:
     pending_articles: dict[str, PendingArticle] = field(default_factory=dict)
     videos: dict[str, Video] = field(default_factory=dict)
     broadcasts: list[Broadcast] = field(default_factory=list)
-    phone_sends_day: int = 0
-    phone_sends: int = 0
+    phone_sends: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         self.sub_quota_remain = self.package.messages_a_month

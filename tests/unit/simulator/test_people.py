@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from simulator.limits import Tally, local_day
 from tests.unit.simulator.live import OA_IDS, WARD, Live, Receiver, eventually
 
 TAG = "Khu phố 5"
@@ -184,8 +185,7 @@ async def test_the_business_host_has_error_codes_of_its_own(live: Live, oa: Call
     body = {"phone": "84900000001", "template_id": "200001", "template_data": TEMPLATE_DATA}
     assert (await oa.post("/message/template", body | {"phone": "0900"}))["error"] == -108
     assert (await Caller(live, "no token").post("/message/template", body))["error"] == -124
-    live.simulator.world.page(WARD).phone_sends = 500
-    live.simulator.world.page(WARD).phone_sends_day = live.simulator.clock.now().toordinal()
+    live.simulator.world.page(WARD).phone_sends = Tally(local_day(live.simulator.clock.now()).toordinal(), 500)
     assert (await oa.post("/message/template", body))["error"] == -144
     await live.post("/control/clock", {"now": NIGHT})
     assert (await oa.post("/message/template", body))["error"] == -133
