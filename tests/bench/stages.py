@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shared.topics import CITIZEN_MESSAGES, REPLIES_REQUESTED
 from shared.zalo_config import ZaloConfig, load_zalo_config
+from stack.ports import find_free
 from tests.bench import load
 from tests.bench.measure import Comparison, Floor, Round, Series, cpu_seconds, peak_mebibytes
 from tests.servers import RunningHub, running_hub
@@ -75,11 +77,7 @@ class Bench:
 @contextmanager
 def bench_hub(*, database: str) -> Iterator[Bench]:
     """A hub for benchmarks."""
-    environment = {
-        "HUB_MONGO": database,
-        "LOG_LEVEL": "WARNING",
-    }
-    with running_hub(environment=environment) as hub:
+    with running_hub(environment={"HUB_MONGO": database, "LOG_LEVEL": "WARNING"}) as hub:
         yield Bench(hub)
 
 
@@ -109,7 +107,7 @@ async def intake(bench: Bench, *, items: int, rounds: int) -> Comparison:
     hub = bench.hub
     result = Comparison("intake", Series("intake"), {"bare": Series("bare ASGI and idempotent producer")})
     topic = await bench.make_topic("floor-intake", CITIZEN_MESSAGES.partitions)
-    port = str(_free_port())
+    port = str(find_free(set()))
     with bench.only("intake"), Floor("intake", bench.kafka, topic, port) as floor:
         floor.line()
         sides = (
@@ -154,12 +152,13 @@ async def router(bench: Bench, *, items: int, rounds: int) -> Comparison:
         writer = ("writer", bench.kafka, bare_topic, f"w{group}", bench.mongo, DATABASE, replies_topic)
         consumer = ("consumer", bench.kafka, bare_topic, f"c{group}")
 
-        async def floor_round(floor: Floor, seen: int) -> Round:
+        to_bare_topic = replace(CITIZEN_MESSAGES, name=bare_topic)
+
+        async def floor_round(floor: Floor) -> Round:
             messages = load.messages(page, items, run=f"{secrets.randbelow(900_000) + 100_000}")
             before, started = cpu_seconds(floor.pid), time.perf_counter()
-            to_topic = CITIZEN_MESSAGES.__class__(**{**CITIZEN_MESSAGES.__dict__, "name": bare_topic})
-            await load.publish(bench.kafka, to_topic, messages, service="intake")
-            while int(await asyncio.to_thread(floor.line)) < seen + items:
+            await load.publish(bench.kafka, to_bare_topic, messages, service="intake")
+            while int(await asyncio.to_thread(floor.line)) < items:
                 pass
             return Round(items, time.perf_counter() - started, cpu_seconds(floor.pid) - before)
 
@@ -171,13 +170,7 @@ async def router(bench: Bench, *, items: int, rounds: int) -> Comparison:
                 with Floor(*arguments[:3], f"{arguments[3]}-{number}", *arguments[4:]) as floor:
                     while floor.line() != "ready":
                         pass
-                    floors[name].rounds.append(await floor_round(floor, 0))
+                    floors[name].rounds.append(await floor_round(floor))
                     floors[name].peak_mebibytes = max(floors[name].peak_mebibytes, peak_mebibytes(floor.pid))
         result.ours.peak_mebibytes = peak_mebibytes(hub.pid("router"))
     return result
-
-
-def _free_port() -> int:
-    from stack.ports import find_free  # noqa: PLC0415
-
-    return find_free(set())
