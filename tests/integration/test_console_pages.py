@@ -1,11 +1,13 @@
 """What the pages show: order, escaping, pictures, the live stream; asked of the running console."""
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from PIL import Image
 
 from tests.unit.console.house import LEAD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
@@ -105,14 +107,15 @@ async def test_a_conversation_shows_small_copies_and_what_is_no_picture_is_not_d
     case = a_case(502)
     message = a_message(case, "", kind="image", attachments=[{"index": 0}])
     await put(house.store, cases=[case], messages=[message])
-    attachment = await a_picture(house.store, message, content=a_photo(1_600, 1_200))
+    attachment = await a_picture(house.store, message, content=a_photo(200, 100, orientation=6))
     async with a_visitor(house.url, PAGE) as officer:
         assert f'src="/attachments/{attachment}/small"' in (await officer.get(f"/cases/{case['code']}"))[1]
         async with officer.session.get(f"{house.url}/attachments/{attachment}/small") as answer:
             assert answer.headers["content-type"] == "image/jpeg"
             assert "sandbox" in answer.headers["content-security-policy"]
-            small = await answer.read()
-        assert len(small) < 120_000
+            small = Image.open(io.BytesIO(await answer.read()))
+        assert small.size == (100, 200)
+        assert dict(small.getexif()) == {}
         await house.store["attachments"].update_one({"_id": attachment}, {"$set": {"content_type": "text/html"}})
         assert (await officer.get(f"/attachments/{attachment}/small"))[0] == 404
 
@@ -213,6 +216,21 @@ async def test_a_reply_that_was_seen_changes_its_mark_on_the_open_page(house: Ho
         )
         await until(lambda: "case" in heard)
         assert "Đã xem" in (await officer.get(f"/cases/{a_code(40)}/live", **{"HX-Request": "true"}))[1]
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_picture_that_is_fetched_while_its_page_is_open_appears(house: House) -> None:
+    case = a_case(503)
+    message = a_message(case, "", kind="image", attachments=[{"index": 0}])
+    await put(house.store, cases=[case], messages=[message])
+    attachment = await a_picture(house.store, message, state="pending")
+    async with a_visitor(house.url, PAGE) as officer:
+        heard, listening = await listen(officer, f"/cases/{case['code']}")
+        await house.store["attachments"].update_one({"_id": attachment}, {"$set": {"state": "stored"}})
+        await until(lambda: "case" in heard)
+        _, part = await officer.get(f"/cases/{case['code']}/live", **{"HX-Request": "true"})
+        assert f'src="/attachments/{attachment}/small"' in part
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 

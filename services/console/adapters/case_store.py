@@ -203,16 +203,21 @@ class CaseRepository:
         with store_errors():
             cases, messages, replies, entries = await asyncio.gather(
                 self._store["cases"].find(self._mine({"code": {"$in": list(codes)}})).to_list(None),
-                self._store["messages"].find(wanted, {"case_code": 1}).to_list(None),
+                self._store["messages"].find(wanted, {"case_code": 1, "attachments": 1}).to_list(None),
                 self._store["reply_ledger"].find(wanted, _LEDGER_FIELDS).to_list(None),
                 self._store["case_entries"].find(wanted, {"case_code": 1}).to_list(None),
             )
+        pictures = await self._pictures([message["_id"] for message in messages if message.get("attachments")])
         now = datetime.now(UTC)
         marks: dict[str, list[str]] = {code: [] for code in codes}
         for case in cases:
             marks[case["code"]].append(repr(_summary(case, now)))
         for one in (*messages, *entries):
             marks[one["case_code"]].append(str(one["_id"]))
+        for message in messages:  # a picture is fetched some time after its message came
+            marks[message["case_code"]] += [
+                f"{one.attachment_id}{one.state}" for one in pictures.get(message["_id"], ())
+            ]
         for reply in replies:
             marks[reply["case_code"]].append(f"{reply['_id']}{_mark(reply)}")
         return {code: "|".join(sorted(parts)) for code, parts in marks.items()}

@@ -10,9 +10,6 @@ from services.console.errors import PictureNotFound
 WIDTH, HEIGHT = 560, 440
 """Twice what the page shows, for screens with fine dots."""
 
-SMALL_BYTES = 60_000
-"""A picture of so few bytes is shown as it is."""
-
 MAX_PIXELS = {"JPEG": 50_000_000, "PNG": 16_000_000, "GIF": 16_000_000, "WEBP": 16_000_000}
 """A file of a few kilobytes can claim to be a picture of gigabytes. A camera's JPEG is decoded at a part of its size at
 once; the others need four bytes a pixel, and the console's container has 384 MB.

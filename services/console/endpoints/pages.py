@@ -12,7 +12,6 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from services.console.access import Access, access
 from services.console.adapters.case_store import MAX_QUEUE, CaseRepository
 from services.console.adapters.console_data import quick_replies_for
-from services.console.adapters.thumbnails import SMALL_BYTES
 from services.console.domain import (
     CATEGORIES,
     MAX_REPLY_CHARACTERS,
@@ -310,8 +309,6 @@ async def small_picture(visit: Visiting, attachment_id: str) -> Response:
     if not picture.is_image:
         raise PictureNotFound(attachment_id)
     headers = {"cache-control": "private, max-age=3600", "content-security-policy": "default-src 'none'; sandbox"}
-    if len(content) <= SMALL_BYTES:
-        return Response(content, media_type=picture.content_type, headers=headers)
     return Response(await visit.deps.thumbnails.of(content), media_type="image/jpeg", headers=headers)
 
 
