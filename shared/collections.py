@@ -116,6 +116,12 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         "one citizen on one page: follower state, last interaction, opt-outs",
         (_index("oa_id", "is_follower"), _index("user_id_by_app")),
     ),
+    CollectionSpec(
+        "broadcasts",
+        "notifier",
+        "one broadcast: its draft, its life and who did what; its recipients are elsewhere",
+        (_index("state", "starts_at"), _index("-created_at"), _index("draft.unit", "-created_at")),
+    ),
     CollectionSpec("page_tokens", "notifier", "the OAuth tokens of one page, encrypted"),
     CollectionSpec("rate_buckets", "notifier", "how many calls a page or an app may still make now"),
     CollectionSpec("accounts", "console", "one person who may sign in: unit, role, password hash", (_index("unit"),)),

@@ -59,9 +59,10 @@ class TemplateContent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     template_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    data: dict[str, Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(
-        default_factory=dict, max_length=50
-    )
+    data: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")],
+        Annotated[str, StringConstraints(min_length=1, max_length=1_000)],
+    ] = Field(default_factory=dict, max_length=50)
     text: str = Field(min_length=1, max_length=2_000)
     by_phone: bool = False
 
@@ -213,6 +214,7 @@ class Broadcast:
     """One content to an audience.
 
     Attributes:
+        author: who wrote what it says now.
         version: counts changes; a change is stored only over the version it was made from.
         starts_at: when it may start.
         started_at: when it did: its ledger's rows count for personal caps from then on.
@@ -221,6 +223,7 @@ class Broadcast:
     id: str
     draft: Draft
     author: str
+    created_at: datetime | None = None
     state: BroadcastState = "draft"
     version: int = 0
     preview: Preview | None = None
