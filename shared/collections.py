@@ -114,7 +114,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         "contacts",
         "notifier",
         "one citizen on one page: follower state, last interaction, opt-outs",
-        (_index("oa_id", "is_follower"), _index("user_id_by_app")),
+        (_index("oa_id", "is_follower"), _index("user_id_by_app"), _index("person")),
     ),
     CollectionSpec(
         "broadcasts",

@@ -41,6 +41,7 @@ class Rooms:
     store: Store
     clock: ServerClock
     ledger: ReplyLedger
+    contacts: ContactStore
     rates: RateBuckets
     zalo: ZaloClient
     tokens: TokenKeeper
@@ -58,7 +59,7 @@ class Rooms:
     @property
     def workers(self) -> list[Callable[[], Awaitable[None]]]:
         """The loops that run beside the subscribers."""
-        return [self.clock.run, self.tokens.run, self.sender.run, self.sender.sweep]
+        return [self.clock.run, self.tokens.run, self.sender.run, self.sender.sweep, self.contacts.back_fill]
 
 
 def build_rooms(settings: NotifierSettings) -> Rooms:
@@ -119,7 +120,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         ),
     )
     deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config)
-    return Rooms(store, clock, ledger, rates, zalo, tokens, sender, deps)
+    return Rooms(store, clock, ledger, contacts, rates, zalo, tokens, sender, deps)
 
 
 def build_app(settings: NotifierSettings) -> Starlette:

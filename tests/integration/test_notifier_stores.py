@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.notifier.adapters.contact_store import ContactStore
+from services.notifier.adapters.contact_store import ContactStore, person_of
 from services.notifier.adapters.rate_bucket import RateBuckets
 from services.notifier.adapters.reply_ledger import LedgerRow, ReplyLedger, due_filter
 from services.notifier.adapters.report_store import ReportStore
@@ -22,6 +22,7 @@ from tests.unit.notifier.samples import CITIZEN
 from tests.unit.notifier.stores import fresh_store
 
 HOUR = timedelta(hours=1)
+BY_APP = "3000000000000000001"
 
 
 @pytest.fixture(params=["motor", "pymongo"])
@@ -93,6 +94,32 @@ async def test_what_a_citizen_tells_after_a_withdrawal_is_kept(store: Store) -> 
     await learn(store, again, a_change(change="withdrawn", changed_at=NOW + HOUR))
 
     assert (await contact(store))["profile"] == {"phone": "84900000002"}
+
+
+async def test_a_person_is_named_alike_on_all_pages_once_zalo_tells_who_it_is(store: Store) -> None:
+    contacts = ContactStore(store)
+    await contacts.learn([facts_of_message(a_message(user_id_by_app=None))])
+    assert (await contact(store))["person"] == person_of(CITIZEN)
+
+    await contacts.learn([facts_of_message(a_message(user_id_by_app=BY_APP, sent_at=NOW + HOUR))])
+    await contacts.learn([facts_of_message(a_message(user_id_by_app=None, sent_at=NOW + 2 * HOUR))])
+    assert (await contact(store))["person"] == person_of(BY_APP)
+
+    await learn(store, a_change(change="withdrawn", changed_at=NOW + 3 * HOUR))
+    await contacts.learn([facts_of_message(a_message(user_id_by_app=BY_APP, sent_at=NOW + HOUR))])
+    assert (await contact(store))["person"] == person_of(CITIZEN)
+
+
+async def test_contacts_from_before_persons_had_names_are_given_one(store: Store) -> None:
+    for citizen, by_app in [("4:1", BY_APP), ("4:2", None), ("4:3", None)]:
+        known = {"user_id_by_app": by_app} if by_app else {}
+        await store["contacts"].insert_one({"_id": citizen, "page": "p", "oa_id": "4", "user_id": "1", **known})
+    await store["contacts"].update_one({"_id": "4:3"}, {"$set": {"person": "has one"}})
+
+    assert [await ContactStore(store).name_persons(), await ContactStore(store).name_persons()] == [2, 0]
+
+    found = await store["contacts"].find({}).sort([("_id", 1)]).to_list(None)
+    assert [document["person"] for document in found] == [person_of(BY_APP), person_of("4:2"), "has one"]
 
 
 async def test_an_older_profile_does_not_replace_a_newer_one(store: Store) -> None:

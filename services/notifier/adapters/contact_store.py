@@ -1,15 +1,22 @@
 """Contacts in MongoDB: one citizen on one page. Every write is the newest of moments, so that order does not matter."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.reply import Contact
+from shared.errors import StoreUnavailable
 from shared.ids import deterministic_id
 from shared.mongo import Store, UpdateOne, bulk_update, patiently, store_errors
+from shared.telemetry import get_logger
 
+log = get_logger()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BACK_FILL = 1_000
+BACK_FILL_PAUSE_SECONDS = 5.0
 _TAG_KEY_LENGTH = 16
 
 
@@ -42,6 +49,53 @@ class ContactStore:
             for document in documents
         }
 
+    async def name_persons(self) -> int:
+        """Give contacts that were kept before persons had names theirs; safe to repeat and to run on every replica.
+
+        Returns:
+            How many were given one.
+
+        Raises:
+            StoreUnavailable: some have it; repeat the call.
+        """
+        named = 0
+        while True:
+            with store_errors():
+                cursor = self._contacts.find({"person": None}, {"user_id_by_app": 1}).limit(BACK_FILL)
+                documents = await cursor.to_list(None)
+            if not documents:
+                return named
+            # Fenced with the id it is made from: an event may just have taught us another.
+            updates = [
+                UpdateOne(
+                    {"_id": document["_id"], "user_id_by_app": document.get("user_id_by_app"), "person": None},
+                    {"$set": {"person": person_of(document.get("user_id_by_app") or document["_id"])}},
+                )
+                for document in documents
+            ]
+            await patiently(partial(bulk_update, self._contacts, updates))
+            named += len(updates)
+
+    async def back_fill(self) -> None:
+        """`name_persons` until it is done once, however long the database is away."""
+        while True:
+            try:
+                named = await self.name_persons()
+            except StoreUnavailable:
+                await asyncio.sleep(BACK_FILL_PAUSE_SECONDS)
+            else:
+                log.info("persons.named", count=named)
+                return
+
+
+def person_of(identity: str) -> str:
+    """Name one person over all pages, evenly spread, without an id that Zalo knows.
+
+    Args:
+        identity: `user_id_by_app`, the same on all pages of an app; where it is unknown, the citizen key.
+    """
+    return deterministic_id("person", identity)
+
 
 def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
     """One update as stages: moments first, then what follows from them.
@@ -64,11 +118,12 @@ def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
     # What a person told us is erased by a withdrawal, and older facts that come late do not bring it back.
     second: dict[str, Any] = {
         "is_follower": {"$gt": [{"$ifNull": ["$followed_at", EPOCH]}, {"$ifNull": ["$unfollowed_at", EPOCH]}]},
+        "person": {"$ifNull": ["$person", person_of(fact.citizen_key)]},
     }
     if fact.user_id_by_app is not None:
-        second["user_id_by_app"] = {
-            "$cond": [{"$gt": [fact.seen_at, withdrawn]}, {"$literal": fact.user_id_by_app}, "$user_id_by_app"]
-        }
+        is_told: dict[str, Any] = {"$gt": [fact.seen_at, withdrawn]}
+        second["user_id_by_app"] = {"$cond": [is_told, {"$literal": fact.user_id_by_app}, "$user_id_by_app"]}
+        second["person"] = {"$cond": [is_told, person_of(fact.user_id_by_app), second["person"]]}
     if fact.profile is not None:
         is_newer: dict[str, Any] = {
             "$and": [
@@ -87,7 +142,8 @@ def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
         }
     stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}]
     if fact.withdrawn_at is not None:
-        stages.append({"$set": {name: _unless_withdrawn(name, since) for name, since in _ERASED.items()}})
+        erased = {name: _unless_withdrawn(name, since) for name, since in _ERASED.items()}
+        stages.append({"$set": {**erased, "person": person_of(fact.citizen_key)}})
     return stages
 
 

@@ -1,0 +1,109 @@
+"""Contacts in the order of persons, for audiences. Reads only; `adapters/contact_store.py` writes them.
+
+A person's name is a hash, so persons are spread evenly and any part of them is a slice between two bounds: a million
+are read slice by slice in the memory of one, and slices can be shared out among replicas.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from services.notifier.domain.audience import ContactView
+from services.notifier.domain.lanes import Reach
+from shared.mongo import Document, Store, store_errors
+
+SLICE_PERSONS = 1_000
+SAMPLE_SHARE = 256
+"""One of so many contacts is counted to estimate how many there are."""
+END = "g"
+"""After every name: those are hexadecimal."""
+_DIGITS = 8
+_FIELDS = {
+    "person": 1,
+    "page": 1,
+    "oa_id": 1,
+    "user_id": 1,
+    "followed_at": 1,
+    "unfollowed_at": 1,
+    "is_follower": 1,
+    "last_interaction_at": 1,
+    "withdrawn_at": 1,
+    "profile.phone": 1,
+    "tags": 1,
+    "opted_out": 1,
+    "topics": 1,
+    "wards": 1,
+    "language": 1,
+}
+
+
+class AudienceStore:
+    """The `contacts` collection as audiences see it."""
+
+    def __init__(self, store: Store) -> None:
+        self._contacts = store["contacts"]
+
+    async def size(self) -> int:
+        """About how many contacts there are; for the choice of slices.
+
+        Raises:
+            StoreUnavailable: unreachable.
+        """
+        upper = f"{1 << 32 - SAMPLE_SHARE.bit_length() + 1:0{_DIGITS}x}"
+        with store_errors():
+            return SAMPLE_SHARE * await self._contacts.count_documents({"person": {"$gte": "", "$lt": upper}})
+
+    async def in_slice(self, lower: str, upper: str) -> list[list[ContactView]]:
+        """All contacts of the persons from `lower` on, before `upper`: one list for each person, by name.
+
+        Raises:
+            StoreUnavailable: unreachable.
+        """
+        with store_errors():
+            cursor = self._contacts.find({"person": {"$gte": lower, "$lt": upper}}, _FIELDS)
+            documents = await cursor.to_list(None)
+        # Sorted here: together with a range on the same index a sort costs some servers the whole collection.
+        documents.sort(key=lambda document: (document["person"], document["_id"]))
+        return [list(same) for _, same in groupby(map(_view, documents), key=attrgetter("person"))]
+
+    async def people(self, *, slice_persons: int = SLICE_PERSONS) -> AsyncIterator[list[ContactView]]:
+        """All contacts of one person after another; the memory of one slice.
+
+        Raises:
+            StoreUnavailable: unreachable.
+        """
+        for lower, upper in slices(max(1, await self.size() // slice_persons)):
+            for contacts in await self.in_slice(lower, upper):
+                yield contacts
+
+
+def slices(count: int) -> Iterator[tuple[str, str]]:
+    """Divide all names into so many parts of equal width; no gap, no overlap."""
+    bounds = [f"{(1 << 4 * _DIGITS) * number // count:0{_DIGITS}x}" for number in range(count)]
+    yield from zip(["", *bounds[1:]], [*bounds[1:], END], strict=True)
+
+
+def _view(document: Document) -> ContactView:
+    unfollowed_at = document.get("unfollowed_at")
+    phone = (document.get("profile") or {}).get("phone")
+    tags: dict[str, Any] = document.get("tags") or {}
+    return ContactView(
+        person=document["person"],
+        reach=Reach(
+            citizen_key=document["_id"],
+            page=document["page"],
+            oa_id=document["oa_id"],
+            user_id=document["user_id"],
+            unfollowed=unfollowed_at is not None and not document.get("is_follower"),
+            opted_out=bool(document.get("opted_out")),
+            last_interaction_at=document.get("last_interaction_at"),
+            withdrawn_at=document.get("withdrawn_at"),
+            phone=str(phone) if phone else None,
+        ),
+        followed_at=document.get("followed_at"),
+        topics=frozenset(document.get("topics") or ()),
+        wards=frozenset(document.get("wards") or ()),
+        tags=frozenset(tag["name"] for tag in tags.values() if tag["is_set"]),
+        language=document.get("language"),
+    )
