@@ -13,7 +13,7 @@ import logging
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -161,7 +161,7 @@ class Progress(ConsumerRebalanceListener):
 
     Attributes:
         assigned: partitions this replica has now.
-        last_progress_at: monotonic time of the last finished batch or assignment.
+        waiting_events: that Kafka has for it, as far as `measure_lag` knows; 0 while Kafka does not answer.
     """
 
     def __init__(self) -> None:
@@ -171,6 +171,8 @@ class Progress(ConsumerRebalanceListener):
         self.has_joined = False
         self.busy_since: float | None = None
         self.failures_in_a_row = 0
+        self.waiting_events = 0
+        self._steps = 0
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Let the batch in hand finish before its partitions go to another replica."""
@@ -189,12 +191,18 @@ class Progress(ConsumerRebalanceListener):
     def begin(self) -> None:
         """A batch was taken."""
         self._idle.clear()
+        self._steps += 1
         self.busy_since = time.monotonic()
 
     def end(self) -> None:
         """The batch is done or given back."""
         self.busy_since = None
+        self._steps += 1
         self._idle.set()
+
+    def mark(self) -> int | None:
+        """For the watchdog: another number after every step; None while nothing waits. A failed batch is a step too."""
+        return self._steps if self.busy_since is not None or self.waiting_events else None
 
     def stuck_seconds(self) -> float:
         """How long the batch in hand has been going on."""
@@ -303,11 +311,17 @@ def on_batch(
     return progress
 
 
-async def measure_lag(broker: KafkaBroker, service: str) -> None:
+async def measure_lag(broker: KafkaBroker, service: str, progress: Mapping[str, Progress]) -> None:
     """Report how many events each consumer group has not handled yet, every few seconds, until cancelled.
 
     A partition is reported by the replica that has it; the sum over replicas is the group's lag.
+
+    Args:
+        broker: with the service's subscribers.
+        service: name in metrics.
+        progress: by consumer group; learns how many events wait for it, for the watchdog.
     """
+    reported: dict[str, set[str]] = defaultdict(set)
     while True:
         await asyncio.sleep(LAG_EVERY_SECONDS)
         for subscriber in broker.subscribers:
@@ -315,13 +329,29 @@ async def measure_lag(broker: KafkaBroker, service: str) -> None:
             if consumer is None or group is None:
                 continue
             behind: dict[str, int] = defaultdict(int)
+            paused = consumer.paused()
+            waiting_events = 0
             for partition in consumer.assignment():
                 newest = consumer.highwater(partition)  # as of the last fetch; None before the first
                 if newest is not None:
-                    with contextlib.suppress(KafkaError):
-                        behind[partition.topic] += max(0, newest - await consumer.position(partition))
-            for topic, events in behind.items():
-                CONSUMER_LAG.labels(service, topic, group).set(events)
+                    with contextlib.suppress(KafkaError, TimeoutError):
+                        async with asyncio.timeout(LAG_EVERY_SECONDS):
+                            events = max(0, newest - await consumer.position(partition))
+                        behind[partition.topic] += events
+                        waiting_events += 0 if partition in paused else events
+            reported[group] |= behind.keys()
+            for topic in reported[group]:  # one that went to another replica is no longer ours to tell
+                CONSUMER_LAG.labels(service, topic, group).set(behind[topic])
+            if group in progress:
+                # While Kafka is away nobody can go on, and a fresh process could not either.
+                progress[group].waiting_events = waiting_events if waiting_events and await _answers(broker) else 0
+
+
+async def _answers(broker: KafkaBroker) -> bool:
+    try:
+        return await broker.ping(timeout=LAG_EVERY_SECONDS)
+    except (KafkaError, OSError):
+        return False
 
 
 def _letter(record: Record, reason: str, error: BaseException) -> DeadLetter:

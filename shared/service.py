@@ -30,6 +30,7 @@ from shared.mongo import Store
 from shared.settings import HubSettings
 from shared.telemetry import LoopLag, configure_logging, get_logger
 from shared.tracing import tracing_of
+from shared.watchdog import CONSUMER_STANDS_STILL, LOOP_STANDS_STILL, Watchdog, Watched
 
 log = get_logger()
 
@@ -89,6 +90,15 @@ class Health:
                 async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                     facts[name] = await fact()
         return facts
+
+    def watched(self, settings: HubSettings) -> list[Watched]:
+        """What must go on for this process to be of use: the event loop, and each consumer while events wait for it."""
+        bound_seconds = settings.watchdog_consumer_seconds
+        loop = Watched("event loop", lambda: self._lag.beats or None, settings.watchdog_loop_seconds, LOOP_STANDS_STILL)
+        return [loop] + [
+            Watched(f"consumer {name}", progress.mark, bound_seconds, CONSUMER_STANDS_STILL)
+            for name, progress in self._progress.items()
+        ]
 
     def alive(self) -> tuple[bool, dict[str, Any]]:
         """Judge from inside: the loop turns and no batch hangs."""
@@ -150,7 +160,7 @@ def build_service(
     workers: Sequence[Callable[[], Awaitable[None]]] = (),
     resources: Sequence[AbstractAsyncContextManager[Any]] = (),
     health: Health | None = None,
-) -> Starlette:
+) -> "ServiceApp":
     """Connect the parts every service has around the parts it brings.
 
     HTTP opens first, so that a webhook can be kept by whichever of Kafka and MongoDB is there; consumers and workers
@@ -188,7 +198,12 @@ def build_service(
             stack.push_async_callback(keeper.flush, store)
             for resource in resources:
                 await stack.enter_async_context(resource)
-            background = (work, health.measure, partial(measure_lag, broker, service), partial(keeper.keep, store))
+            background = (
+                work,
+                health.measure,
+                partial(measure_lag, broker, service, progress),
+                partial(keeper.keep, store),
+            )
             tasks = [asyncio.create_task(_guard(loop, service)) for loop in background]
             stack.push_async_callback(_cancel, tasks)
             stack.push_async_callback(broker.stop)  # consumers finish their batch while everything still stands
@@ -197,6 +212,7 @@ def build_service(
 
     named = [Middleware(_Named, service=service)]
     return ServiceApp(
+        health,
         {path: _Named(endpoint, service=service) for path, endpoint in routes},
         routes=_health_routes(health),
         lifespan=lifespan,
@@ -208,12 +224,14 @@ class ServiceApp(Starlette):
     """Starlette, but a service's own HTTP edge is called without its layers: they cost a webhook a tenth of its CPU.
 
     Args:
+        health: of the service.
         edges: ASGI callables by exact path; each handles its own errors.
         starlette: what Starlette takes.
     """
 
-    def __init__(self, edges: Mapping[str, AsgiApp], **starlette: Any) -> None:
+    def __init__(self, health: Health, edges: Mapping[str, AsgiApp], **starlette: Any) -> None:
         super().__init__(**starlette)
+        self.health = health
         self._edges = edges
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -322,9 +340,16 @@ def server(app: AsgiApp, settings: HubSettings, **options: Any) -> uvicorn.Serve
     )
 
 
-def serve(app: AsgiApp, settings: HubSettings, **options: Any) -> None:
+def serve(app: ServiceApp, settings: HubSettings, **options: Any) -> None:
     """Run a service until it is told to stop; exits non-zero when it could not start."""
-    running = server(app, settings, **options)
+    run(server(app, settings, **options), app.health, settings)
+
+
+def run(running: uvicorn.Server, health: Health, settings: HubSettings) -> None:
+    """Run a server under its watchdog until it is told to stop; exits non-zero when it could not start."""
+    watchdog = Watchdog(health.watched(settings), is_stopping=lambda: running.should_exit)
+    watchdog.start()
     running.run()
+    watchdog.stop()
     if not running.started:
         raise SystemExit(3)

@@ -51,6 +51,10 @@ class HubSettings(BaseSettings):
         http_port: 0 picks a free one.
         log_level: of our own lines; libraries log from WARNING.
         log_format: `json` for machines, `console` for people.
+        watchdog_loop_seconds: a process whose event loop stands still for so long ends itself (exit code 86) and is
+            started afresh. 0 switches it off, as a debugger needs it.
+        watchdog_consumer_seconds: the same for a batch that does not end, or events that nobody takes while Kafka
+            answers (exit code 87). Must be longer than the longest batch and the longest rebalance.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -65,6 +69,8 @@ class HubSettings(BaseSettings):
     data_dir: Path = Path(__file__).resolve().parent.parent / "data"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    watchdog_loop_seconds: float = Field(default=30.0, ge=0, le=3_600)
+    watchdog_consumer_seconds: float = Field(default=180.0, ge=0, le=3_600)
 
     @model_validator(mode="before")
     @classmethod

@@ -104,11 +104,14 @@ class LoopLag:
         self._gauge = LOOP_LAG_SECONDS.labels(service)
         self._every_seconds = every_seconds
         self.seconds = 0.0
+        self.beats = 0
 
     async def run(self) -> None:
         """Measure until cancelled."""
+        self.beats += 1
         while True:
             before = time.monotonic()
             await asyncio.sleep(self._every_seconds)
             self.seconds = max(0.0, time.monotonic() - before - self._every_seconds)
             self._gauge.set(self.seconds)
+            self.beats += 1

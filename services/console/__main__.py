@@ -9,7 +9,7 @@ import sys
 from services.console.accounts import run as run_accounts
 from services.console.app import build_app, openapi_document
 from services.console.settings import ConsoleSettings
-from shared.service import server
+from shared.service import run, server
 
 
 def main() -> None:
@@ -24,9 +24,7 @@ def main() -> None:
     app = build_app(settings)
     running = server(app, settings)
     app.deps.live.is_stopping = lambda: running.should_exit  # open streams end at once, not after a grace period
-    running.run()
-    if not running.started:
-        raise SystemExit(3)
+    run(running, app.service.health, settings)
 
 
 main()

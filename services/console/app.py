@@ -10,7 +10,6 @@ from urllib.parse import quote, urlsplit
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -33,7 +32,7 @@ from shared.directory import load_directory
 from shared.errors import StoreUnavailable
 from shared.kafka import EventPublisher, build_broker
 from shared.mongo import Store, open_store
-from shared.service import build_service
+from shared.service import ServiceApp, build_service
 from shared.telemetry import get_logger
 
 log = get_logger()
@@ -46,7 +45,7 @@ OWN_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/asyncapi.j
 class Console:
     """The console: an ASGI application made of the pages and of what every service has."""
 
-    service: Starlette
+    service: ServiceApp
     web: FastAPI
     deps: ConsoleDeps
     protected: Protect

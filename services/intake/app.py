@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from faststream.kafka import KafkaRouter
-from starlette.applications import Starlette
 
 from services.intake.adapters.attachment_fetcher import AttachmentFetcher
 from services.intake.adapters.attachment_store import AttachmentStore
@@ -23,7 +22,7 @@ from services.intake.subscribers import subscribe
 from shared.dead_letter import DeadLetters
 from shared.kafka import EventPublisher, build_broker
 from shared.mongo import open_store
-from shared.service import Health, build_service
+from shared.service import Health, ServiceApp, build_service
 from shared.zalo_config import ZaloConfig, load_zalo_config
 
 SERVICE = "intake"
@@ -61,7 +60,9 @@ def build_endpoint(settings: IntakeSettings, zalo: ZaloConfig, keeper: Keeper) -
     )
 
 
-def build_app(settings: IntakeSettings, *, publisher: Publisher | None = None, spool: Spool | None = None) -> Starlette:
+def build_app(
+    settings: IntakeSettings, *, publisher: Publisher | None = None, spool: Spool | None = None
+) -> ServiceApp:
     """Build the service; nothing connects before its lifespan begins.
 
     Args:

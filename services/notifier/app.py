@@ -8,7 +8,6 @@ from typing import Any
 
 from faststream.kafka import KafkaRouter
 from prometheus_client import Gauge
-from starlette.applications import Starlette
 
 from services.notifier.adapters.clock import ServerClock
 from services.notifier.adapters.contact_store import ContactStore
@@ -27,7 +26,7 @@ from services.notifier.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
 from shared.kafka import build_broker
 from shared.mongo import Store, open_store
-from shared.service import Health, build_service
+from shared.service import Health, ServiceApp, build_service
 from shared.zalo_config import load_zalo_config
 
 LEDGER_ROWS = Gauge("hub_ledger_rows", "Replies in the ledger by state, counted up to a bound", ["state"])
@@ -123,7 +122,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
     return Rooms(store, clock, ledger, contacts, rates, zalo, tokens, sender, deps)
 
 
-def build_app(settings: NotifierSettings) -> Starlette:
+def build_app(settings: NotifierSettings) -> ServiceApp:
     """Build the service; nothing connects before its lifespan begins.
 
     Raises:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from faststream.kafka import KafkaRouter
-from starlette.applications import Starlette
 
 from services.router.adapters.case_store import MongoCaseStore
 from services.router.adapters.data_files import (
@@ -25,7 +24,7 @@ from shared.directory import load_directory
 from shared.events import ReplyRequested
 from shared.kafka import EventPublisher, build_broker
 from shared.mongo import open_store
-from shared.service import build_service
+from shared.service import ServiceApp, build_service
 from shared.topics import REPLIES_REQUESTED
 
 
@@ -34,7 +33,7 @@ def build_app(
     *,
     understanding: Understanding | None = None,
     responsible_unit: ResponsibleUnit | None = None,
-) -> Starlette:
+) -> ServiceApp:
     """Build the service.
 
     Args:

@@ -271,6 +271,39 @@ async def test_a_batch_is_redelivered_while_nothing_can_be_recorded(
     assert await store["dead_letters"].count_documents({}) == 0
 
 
+async def test_a_consumer_that_died_is_seen_by_the_events_that_wait_for_it(
+    settings: HubSettings, store: Store, topic: Topic, publisher: EventPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "LAG_EVERY_SECONDS", 0.2)
+    handled: list[str] = []
+
+    async def handle(received: Messages) -> None:
+        handled.extend(one.event.event_id for one in received)
+
+    router = KafkaRouter()
+    progress = on_batch(
+        router, topic, service="test", group_id="test-group", handle=handle, dead_letters=DeadLetters(store, "test")
+    )
+    broker: KafkaBroker = build_broker(settings, service="test", routers=[router])
+    await broker.start()
+    measuring = asyncio.create_task(kafka.measure_lag(broker, "test", {"test-group": progress}))
+    try:
+        await publisher.publish(topic, a_message())
+        await until(lambda: handled)
+        await until(lambda: progress.mark() is None)  # nothing waits any more
+        for task in broker.subscribers[0].tasks:  # type: ignore[attr-defined]
+            task.cancel()
+        await publisher.publish_all(topic, [a_message() for _ in range(30)])
+
+        await until(lambda: progress.waiting_events > 0)
+        stands_at = progress.mark()
+        await asyncio.sleep(1)
+        assert progress.mark() == stands_at is not None
+    finally:
+        measuring.cancel()
+        await broker.stop()
+
+
 async def test_parking_the_same_event_again_counts_up_and_changes_nothing_else(store: Store) -> None:
     letter = DeadLetter("some.topic.v1", 0, 7, None, (("a", None),), b"x", "event.unreadable", "why")
     letters = DeadLetters(store, "test")
