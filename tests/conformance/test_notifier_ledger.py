@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.notifier.adapters.clock import ServerClock
-from services.notifier.adapters.reply_ledger import LedgerRow, ReplyLedger, Result
+from services.notifier.adapters.reply_ledger import Expired, LedgerRow, ReplyLedger, Result
 from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.reply import EMERGENCY, ORDINARY, Reply
 from services.notifier.domain.settlement import Proof
@@ -225,29 +225,82 @@ async def test_a_message_id_is_owned_by_one_reply(book: Book) -> None:
     assert await book.ledger.owned(["m1", "m2"]) == {"m1"}
 
 
-async def test_an_unrecorded_claim_becomes_uncertain_after_its_lease(book: Book) -> None:
+NOTHING_EXPIRED = Expired([], [])
+
+
+async def test_a_called_claim_becomes_uncertain_after_its_lease_if_nobody_recorded_it(book: Book) -> None:
+    (reply_id,) = await queued(book, "a")
+    await claimed(book, reply_id)
+    assert await book.ledger.mark_called([reply_id], owner="me") == {reply_id}
+
+    await book.pass_lease()
+
+    assert await book.ledger.expire_leases(next_check=LATER) == Expired([], [CITIZEN])
+    entry = await book.entry(reply_id)
+    assert (entry["state"], entry["reason"]) == ("uncertain", "send.lease_expired")
+    assert await book.ledger.expire_leases(next_check=LATER) == NOTHING_EXPIRED
+
+
+async def test_a_claim_that_was_never_called_is_due_again_after_its_lease_and_counts_no_failure(book: Book) -> None:
     (reply_id,) = await queued(book, "a")
     await claimed(book, reply_id)
 
     await book.pass_lease()
 
-    assert await book.ledger.expire_leases(next_check=LATER) == [CITIZEN]
-    entry = await book.entry(reply_id)
-    assert (entry["state"], entry["reason"]) == ("uncertain", "send.lease_expired")
-    assert await book.ledger.expire_leases(next_check=LATER) == []
+    assert await book.ledger.expire_leases(next_check=LATER) == Expired([CITIZEN], [])
+    assert await book.ledger.expire_leases(next_check=LATER) == NOTHING_EXPIRED
+    assert [c.id for c in await book.ledger.due(ORDINARY, now=book.clock.now(), limit=10)] == [reply_id]
+    assert (await claimed(book, reply_id, "next")).failures == 0
+
+
+async def test_only_the_owner_of_a_claim_can_mark_it(book: Book) -> None:
+    mine, theirs, unclaimed = await queued(book, "a", "b", "c")
+    await claimed(book, mine)
+    await claimed(book, theirs, "other")
+
+    assert await book.ledger.mark_called([mine, theirs, unclaimed], owner="me") == {mine}
+    assert await book.ledger.mark_called([mine], owner="me") == {mine}  # repeatable
+
+    await book.pass_lease()
+    await book.ledger.expire_leases(next_check=LATER)
+    assert [await book.state(i) for i in (mine, theirs, unclaimed)] == ["uncertain", "queued", "queued"]
+
+
+async def test_a_claim_whose_lease_ended_cannot_be_marked_any_more(book: Book) -> None:
+    (reply_id,) = await queued(book, "a")
+    await claimed(book, reply_id)
+    await book.pass_lease()
+    await book.ledger.expire_leases(next_check=LATER)
+
+    assert await book.ledger.mark_called([reply_id], owner="me") == set()
+    await claimed(book, reply_id, "next")
+    assert await book.ledger.mark_called([reply_id], owner="me") == set()
+
+
+async def test_the_mark_of_an_earlier_attempt_says_nothing_about_the_next(book: Book) -> None:
+    (reply_id,) = await queued(book, "a")
+    reply = await claimed(book, reply_id)
+    await book.ledger.mark_called([reply_id], owner="me")
+    await recorded(book, reply, TryAgain(book.clock.now(), "zalo.send_failed", 1))
+    await claimed(book, reply_id, "next")
+
+    await book.pass_lease()
+
+    assert await book.ledger.expire_leases(next_check=LATER) == Expired([CITIZEN], [])
 
 
 async def test_a_claim_whose_lease_goes_on_stays(patient_book: Book) -> None:
     (reply_id,) = await queued(patient_book, "a")
     await claimed(patient_book, reply_id)
 
-    assert await patient_book.ledger.expire_leases(next_check=LATER) == []
+    assert await patient_book.ledger.expire_leases(next_check=LATER) == NOTHING_EXPIRED
     assert await patient_book.state(reply_id) == "sending"
 
 
 async def test_an_acceptance_that_comes_after_the_lease_is_recorded_and_a_refusal_is_not(book: Book) -> None:
     accepted, refused = await queued(book, "a", "b")
     replies = [await claimed(book, accepted), await claimed(book, refused)]
+    await book.ledger.mark_called([accepted, refused], owner="me")
     await book.pass_lease()
     await book.ledger.expire_leases(next_check=LATER)
 

@@ -101,8 +101,19 @@ async def test_after_a_death_behind_the_insert_the_reply_is_sent_once(scene: Sce
     assert (await scene.entry())["state"] == "sent"
 
 
-async def test_after_a_death_behind_the_claim_the_reply_is_uncertain_and_not_sent(scene: Scene) -> None:
+async def test_after_a_death_between_claim_and_mark_the_reply_is_sent_once(scene: Scene) -> None:
     assert await scene.run("send", crash_at="notifier.after_claim") == KILLED
+    assert (await scene.entry())["state"] == "sending"
+
+    assert await scene.run("send") == 0
+
+    assert [call.text for call in scene.stub.applied] == [NAME]
+    entry = await scene.entry()
+    assert (entry["state"], entry["failures"]) == ("sent", 0)
+
+
+async def test_after_a_death_between_mark_and_call_the_reply_is_uncertain_and_not_sent(scene: Scene) -> None:
+    assert await scene.run("send", crash_at="notifier.after_mark") == KILLED
     assert (await scene.entry())["state"] == "sending"
 
     assert await scene.run("send") == 0
@@ -110,6 +121,16 @@ async def test_after_a_death_behind_the_claim_the_reply_is_uncertain_and_not_sen
     assert scene.stub.calls == []
     entry = await scene.entry()
     assert (entry["state"], entry["reason"]) == ("uncertain", "send.lease_expired")
+
+
+async def test_a_claim_of_a_version_without_marks_counts_as_called(scene: Scene) -> None:
+    await scene.run("send", crash_at="notifier.after_claim")
+    await scene.store["reply_ledger"].update_one({"_id": deterministic_id(NAME)}, {"$unset": {"is_called": ""}})
+
+    assert await scene.run("send") == 0
+
+    assert scene.stub.calls == []
+    assert (await scene.entry())["state"] == "uncertain"
 
 
 @pytest.mark.parametrize("label", ["notifier.after_call", "notifier.before_record"])

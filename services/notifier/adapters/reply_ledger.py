@@ -1,8 +1,9 @@
 """The send ledger in MongoDB, which is also the queue.
 
 A reply is one document under its event id. A claim moves it to `sending` with an owner, an attempt number and a lease
-by the database's clock, *before* the call to Zalo; everything after is fenced with owner and attempt, so a late or
-dead sender overwrites nothing. A claim that was not recorded in time is `uncertain` and never claimed again.
+by the database's clock; everything after is fenced with owner and attempt, so a late or dead sender overwrites nothing.
+Right *before* the call the claim is marked (`is_called`). A claim that was not recorded in time goes back to `queued`
+if it was never marked, since no call was made; a marked one is `uncertain` and never claimed again.
 
 `due_at` is when a reply is to be looked at next, whatever its state: to be sent, its lease to be ended, to be checked
 for a proof. `message_key` is Zalo's message id, and a name of our own until that is known: unique and always there,
@@ -37,6 +38,7 @@ from shared.mongo import Document, DuplicateKeyError, Store, UpdateOne, bulk_upd
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 COUNT_LIMIT = 10_000
+EXPIRED_AT_ONCE = 1_000
 KEPT_ATTEMPTS = 50
 """A reply that waits for a page to be linked again is tried for days; its last attempts tell enough."""
 COUNTED_STATES = ("queued", "sending", "uncertain")
@@ -52,6 +54,19 @@ class Result:
     reply: Reply
     step: Step
     ended_at: datetime
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What became of claims whose lease ended unrecorded: the citizens concerned, one for each reply.
+
+    Attributes:
+        requeued: never marked as called, so Zalo cannot have it; due again.
+        uncertain: marked, so nobody knows.
+    """
+
+    requeued: list[str]
+    uncertain: list[str]
 
 
 @dataclass(frozen=True)
@@ -223,6 +238,7 @@ class ReplyLedger:
                         "$set": {
                             "state": "sending",
                             "owner": owner,
+                            "is_called": False,
                             "attempt": {"$add": ["$attempt", 1]},
                             "attempt_started_at": _SERVER_NOW,
                             "due_at": {"$add": [_SERVER_NOW, self._lease_ms]},
@@ -234,6 +250,22 @@ class ReplyLedger:
         claimed = {**chosen, "owner": owner, "state": "sending"}
         documents = await patiently(lambda: self._rows.find(claimed).to_list(None))
         return [_reply(document) for document in documents]
+
+    async def mark_called(self, ids: Sequence[str], *, owner: str) -> set[str]:
+        """Write down that the calls of these claims begin now; without the mark no call may be made.
+
+        Returns:
+            Those that are marked; the others are no longer this owner's.
+
+        Raises:
+            StoreUnavailable: some may be marked, so make none of the calls.
+        """
+        mine: Document = {"_id": {"$in": list(ids)}, "owner": owner, "state": "sending"}
+        answer = await patiently(lambda: self._rows.update_many(mine, {"$set": {"is_called": True}}))
+        if answer.matched_count == len(ids):
+            return set(ids)
+        marked = await patiently(lambda: self._rows.find({**mine, "is_called": True}, {"_id": 1}).to_list(None))
+        return {document["_id"] for document in marked}
 
     async def release(self, ids: Sequence[str], *, owner: str, now: datetime) -> None:
         """Give back claims for which no call was made."""
@@ -282,23 +314,33 @@ class ReplyLedger:
             await bulk_update(self._rows, without_id)
         crash_point("notifier.after_record")
 
-    async def expire_leases(self, *, next_check: timedelta) -> list[str]:
-        """Turn claims that nobody recorded in time into uncertain replies.
+    async def expire_leases(self, *, next_check: timedelta) -> Expired:
+        """End the claims that nobody recorded in time: back to `queued` without a call's mark, `uncertain` with it.
 
-        Returns:
-            The citizens concerned.
+        A claim without `is_called` was made by a version that did not mark: it counts as called.
         """
         server_now = await self._store.server_now()
+        expired = {
+            "state": "sending",
+            "priority": {"$in": list(PRIORITIES)},
+            "due_at": {"$gt": EPOCH, "$lt": server_now},
+        }
         with store_errors():
-            expired = {
-                "state": "sending",
-                "priority": {"$in": list(PRIORITIES)},
-                "due_at": {"$gt": EPOCH, "$lt": server_now},
-            }
-            documents = await self._rows.find(expired, {"citizen_key": 1}).limit(1_000).to_list(1_000)
-            if documents:
+            cursor = self._rows.find(expired, {"citizen_key": 1, "is_called": 1})
+            documents = await cursor.limit(EXPIRED_AT_ONCE).to_list(EXPIRED_AT_ONCE)
+        unmarked = {row["_id"]: row["citizen_key"] for row in documents if row.get("is_called") is False}
+        marked = {row["_id"]: row["citizen_key"] for row in documents if row["_id"] not in unmarked}
+        # What is marked between the search and the update no longer matches, and is found by the next sweep.
+        if unmarked:
+            with store_errors():
                 await self._rows.update_many(
-                    {"_id": {"$in": [document["_id"] for document in documents]}, **expired},
+                    {"_id": {"$in": list(unmarked)}, "is_called": False, **expired},
+                    {"$set": {"state": "queued", "owner": None, "due_at": server_now, "held_by": None}},
+                )
+        if marked:
+            with store_errors():
+                await self._rows.update_many(
+                    {"_id": {"$in": list(marked)}, **expired},
                     [
                         {
                             "$set": {
@@ -311,7 +353,7 @@ class ReplyLedger:
                         }
                     ],
                 )
-        return [document["citizen_key"] for document in documents]
+        return Expired(list(unmarked.values()), list(marked.values()))
 
     # Settling
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from services.notifier.adapters.rate_bucket import Grant
-from services.notifier.adapters.reply_ledger import LedgerRow, Result
+from services.notifier.adapters.reply_ledger import Expired, LedgerRow, Result
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.gate import Unfinished
 from services.notifier.domain.outcomes import SendOutcome
@@ -41,6 +41,10 @@ class Ledger(Protocol):
         """Take replies for one attempt."""
         ...
 
+    async def mark_called(self, ids: Sequence[str], *, owner: str) -> set[str]:
+        """Write down that calls begin."""
+        ...
+
     async def release(self, ids: Sequence[str], *, owner: str, now: datetime) -> None:
         """Give back claims without a call."""
         ...
@@ -57,8 +61,8 @@ class Ledger(Protocol):
         """Write down what attempts came to."""
         ...
 
-    async def expire_leases(self, *, next_check: timedelta) -> list[str]:
-        """Make unrecorded claims uncertain."""
+    async def expire_leases(self, *, next_check: timedelta) -> Expired:
+        """End unrecorded claims."""
         ...
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:

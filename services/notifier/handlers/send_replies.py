@@ -1,8 +1,8 @@
 """Sending: due replies of the ledger go to Zalo, each at most once, each citizen's in order.
 
 One round takes candidates, asks the gate, takes rate tokens and claims no more than there are free slots; then the
-claimed replies are sent side by side and what they came to is recorded in bulk. A slot is free again only when its
-outcome is recorded, so that a kill leaves at most `slots` replies of which nobody knows.
+claimed replies are marked and sent side by side, and what they came to is recorded in bulk. A slot is free again only
+when its outcome is recorded, so that a kill leaves at most `slots` replies of which nobody knows.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from services.notifier.domain.permission import Allowed, Denied, permission
 from services.notifier.domain.reply import EMERGENCY, PRIORITIES, Candidate, Contact, Reply
 from services.notifier.domain.rules import VIETNAM, DeliveryRules
 from services.notifier.errors import TokenUnavailable
+from services.notifier.handlers.call_marks import CallMarks
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Clock, Contacts, Ledger, Rates, Reports, Sender
 from services.notifier.handlers.settle import Settlement
@@ -110,6 +111,7 @@ class ReplySender:
 
     def __init__(self, outside: Adapters, settlement: Settlement, rules: DeliveryRules, limits: SendLimits) -> None:
         self._ledger = outside.ledger
+        self._marks = CallMarks(outside.ledger)
         self._outside = outside
         self._settlement = settlement
         self._rules = rules
@@ -209,7 +211,7 @@ class ReplySender:
         await asyncio.gather(*self._in_flight.values(), recorder, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Call unrecorded claims uncertain when their lease is over, and look at uncertain replies again."""
+        """End unrecorded claims when their lease is over, and look at uncertain replies again."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             if time.monotonic() - self._store_failed_at < AFTER_OUTAGE_SECONDS:
@@ -227,11 +229,14 @@ class ReplySender:
             StoreUnavailable: repeat it.
         """
         expired = await self._ledger.expire_leases(next_check=self._settlement.checks[0])
-        if expired:
-            log.warning("replies.became_uncertain", count=len(expired), reason="send.lease_expired")
-            SENDS.labels("Park", "send.lease_expired").inc(len(expired))
-            await self._settlement.of_citizens(expired)
-        if await self._settlement.check_uncertain() or expired:
+        if expired.requeued:
+            log.warning("replies.requeued", count=len(expired.requeued), reason="send.never_called")
+            SENDS.labels("TryAgain", "send.never_called").inc(len(expired.requeued))
+        if expired.uncertain:
+            log.warning("replies.became_uncertain", count=len(expired.uncertain), reason="send.lease_expired")
+            SENDS.labels("Park", "send.lease_expired").inc(len(expired.uncertain))
+            await self._settlement.of_citizens(expired.uncertain)
+        if await self._settlement.check_uncertain() or expired.requeued or expired.uncertain:
             self.look_now()
 
     # One round
@@ -419,8 +424,13 @@ class ReplySender:
         except (TokenUnavailable, StoreUnavailable) as error:
             reason = error.reason if isinstance(error, TokenUnavailable) else error.code
             return without_token(reply, reason, schedules=self._rules.schedules, now=self._outside.clock.now())
-        if not self._has_time(claimed_at):
+        try:
+            is_ours = self._has_time(claimed_at) and await self._marks.mark(reply)
+        except StoreUnavailable as error:
+            return TryAgain(self._outside.clock.now(), error.code, reply.failures)
+        if not is_ours or not self._has_time(claimed_at):  # another's by now, or writing the mark took too long
             return TryAgain(self._outside.clock.now(), "send.lease_short", reply.failures)
+        crash_point("notifier.after_mark")
         outcome = await self._call(reply, token)
         crash_point("notifier.after_call")
         if isinstance(outcome, Refused) and outcome.rule.error_class == "token":

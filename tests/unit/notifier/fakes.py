@@ -10,7 +10,7 @@ from typing import Any
 
 from services.notifier.adapters.delivery_rules import load_delivery_rules
 from services.notifier.adapters.rate_bucket import Grant
-from services.notifier.adapters.reply_ledger import LedgerRow, Result
+from services.notifier.adapters.reply_ledger import Expired, LedgerRow, Result
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.gate import Unfinished
 from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain
@@ -57,6 +57,7 @@ class Row:
     attempt: int = 0
     failures: int = 0
     owner: str | None = None
+    is_called: bool = False
     attempt_started_at: datetime | None = None
     uncertain_at: datetime | None = None
     checks: int = 0
@@ -151,6 +152,7 @@ class FakeLedger:
             entry = self.rows[row_id]
             if entry.state == "queued" and entry.due_at <= now:
                 entry.state, entry.owner, entry.attempt = "sending", owner, entry.attempt + 1
+                entry.is_called = False
                 entry.attempt_started_at = self._clock.now()
                 entry.due_at = self._clock.now() + self._lease
         self._fail_after(fails)
@@ -178,6 +180,14 @@ class FakeLedger:
             failures=entry.failures,
             owner=entry.owner or "",
         )
+
+    async def mark_called(self, ids: Sequence[str], *, owner: str) -> set[str]:
+        fails = await self._fail_before()
+        marked = {i for i in ids if (self.rows[i].state, self.rows[i].owner) == ("sending", owner)}
+        for row_id in marked:
+            self.rows[row_id].is_called = True
+        self._fail_after(fails)
+        return marked
 
     async def release(self, ids: Sequence[str], *, owner: str, now: datetime) -> None:
         fails = await self._fail_before()
@@ -231,17 +241,22 @@ class FakeLedger:
     def _is_owned(self, message_id: str) -> bool:
         return any(entry.message_id == message_id for entry in self.rows.values())
 
-    async def expire_leases(self, *, next_check: timedelta) -> list[str]:
+    async def expire_leases(self, *, next_check: timedelta) -> Expired:
         fails = await self._fail_before()
-        now, keys = self._clock.now(), []
+        now, expired = self._clock.now(), Expired([], [])
         for row_id in self._of("sending"):
             entry = self.rows[row_id]
-            if entry.due_at < now:
+            if entry.due_at >= now:
+                continue
+            if entry.is_called:
                 entry.state, entry.reason, entry.uncertain_at = "uncertain", "send.lease_expired", now
                 entry.checks, entry.due_at = 0, now + next_check
-                keys.append(entry.row.event.citizen_key)
+                expired.uncertain.append(entry.row.event.citizen_key)
+            else:
+                entry.state, entry.owner, entry.due_at, entry.held_by = "queued", None, now, None
+                expired.requeued.append(entry.row.event.citizen_key)
         self._fail_after(fails)
-        return keys
+        return expired
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         self._fail_after(await self._fail_before())

@@ -1,8 +1,9 @@
 """The send ledger as a state machine: two replicas, lost answers, deaths, outages and echoes in any order.
 
 What must hold, always: Zalo applies each reply at most once; a reply only moves forward; nothing of a citizen is
-applied past an older reply that is unfinished, except behind one that waits and where the rule says so. At the end,
-when echoes have come: every applied reply is `sent`, and only what nobody can know is left uncertain.
+applied past an older reply that is unfinished, except behind one that waits and where the rule says so; no call leaves
+without its mark, and no reply without a mark is uncertain. At the end, when echoes have come: every applied reply is
+`sent`, and only what nobody can know is left uncertain.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
+from services.notifier.domain.reply import Reply
 from services.notifier.handlers.events import NotifierDeps, note_reports, queue_replies
 from services.notifier.handlers.send_replies import ReplySender
 from shared.errors import StoreUnavailable
@@ -95,6 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
             row_id
             for row_id, row in self.world.ledger.rows.items()
             if row.state == "sending"
+            and row.is_called
             and row.row.event.user_id == call.user_id
             and row.row.event.content == call.content
             and row_id not in self.calling
@@ -167,14 +170,35 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(
         replica=st.integers(0, 1),
         fates=st.lists(st.sampled_from(FATES), max_size=4),
-        ends=st.sampled_from(["recorded", "recorded", "recorded", "dies unrecorded"]),
+        ends=st.sampled_from(["recorded", "recorded", "recorded", "dies unrecorded", "dies unmarked"]),
         outage=st.sampled_from([None, None, None, True, False]),
+        mark_outage=st.sampled_from([None, None, None, True, False]),
         searches=st.booleans(),
     )
-    def send(self, replica: int, fates: list[Fate], ends: str, outage: bool | None, searches: bool) -> None:
-        self.run(self._send(replica, fates, ends, outage, searches))
+    def send(
+        self,
+        replica: int,
+        fates: list[Fate],
+        ends: str,
+        outage: bool | None,
+        mark_outage: bool | None,
+        searches: bool,
+    ) -> None:
+        self.run(self._send(replica, fates, ends, outage, mark_outage, searches=searches))
 
-    async def _send(self, replica: int, fates: list[Fate], ends: str, outage: bool | None, searches: bool) -> None:
+    async def never_marks(self, reply: Reply) -> bool:  # noqa: ARG002 - the name is the port's
+        raise ProcessDied
+
+    async def _send(
+        self,
+        replica: int,
+        fates: list[Fate],
+        ends: str = "recorded",
+        outage: bool | None = None,
+        mark_outage: bool | None = None,
+        *,
+        searches: bool,
+    ) -> None:
         sender, self.fates, self.calling = self.senders[replica], fates, set[str]()
         if searches:
             sender.look_now()
@@ -182,9 +206,12 @@ class LedgerMachine(RuleBasedStateMachine):
             self.world.ledger.outages = [outage]
         with suppress(StoreUnavailable):
             await sender.round()
-        self.world.ledger.outages = []
+        self.world.ledger.outages = [mark_outage] if mark_outage is not None else []
+        if ends == "dies unmarked":
+            sender._marks.mark = self.never_marks  # type: ignore[method-assign]
         tasks = list(sender._in_flight.values())
         died = any(isinstance(result, ProcessDied) for result in await asyncio.gather(*tasks, return_exceptions=True))
+        self.world.ledger.outages = []
         if died or ends == "dies unrecorded":
             self.senders[replica] = self.world.a_sender()
         else:
@@ -253,6 +280,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert not self.applied[row_id], "called failed, and Zalo has it"
 
     @invariant()
+    def only_a_called_reply_is_uncertain(self) -> None:
+        for row_id, row in self.world.ledger.rows.items():
+            assert row.state != "uncertain" or row.is_called, row_id
+
+    @invariant()
     def a_message_is_owned_by_one_reply(self) -> None:
         owned = [row.message_id for row in self.world.ledger.rows.values() if row.message_id is not None]
         assert len(owned) == len(set(owned))
@@ -271,7 +303,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for number in range(len(self.messages)):
             await self._report(number, "echo", 0)
         for _ in range(40):
-            await self._send(0, [], "recorded", None, searches=True)
+            await self._send(0, [], searches=True)
             self.world.clock.advance(700)
             await self.senders[0].sweep_once()
             for number, (_, _, _, is_echoed) in enumerate(self.messages):

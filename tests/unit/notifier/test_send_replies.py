@@ -1,6 +1,7 @@
 """The sender: one round at a time, with every way a send can end."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -203,10 +204,16 @@ async def test_a_receipt_settles_the_only_open_reply_of_a_citizen() -> None:
     assert world.ledger.rows[reply].settled_by == "seen"
 
 
-async def test_a_claim_that_nobody_recorded_becomes_uncertain_when_its_lease_ends() -> None:
+async def round_until_called(world: World) -> None:
+    """Let a round come as far as the calls, of which nothing is recorded."""
+    await world.sender.round()
+    await eventually(lambda: bool(world.zalo.calls))
+
+
+async def test_a_called_claim_that_nobody_recorded_becomes_uncertain_when_its_lease_ends() -> None:
     world = World()
     (reply,) = await ask(world, "a")
-    await world.sender.round()  # and then the process dies: nothing is recorded
+    await round_until_called(world)  # and then the process dies: nothing is recorded
     world.sender = world.a_sender()
 
     world.clock.advance(59)
@@ -220,10 +227,69 @@ async def test_a_claim_that_nobody_recorded_becomes_uncertain_when_its_lease_end
     assert texts(world) == ["a"]
 
 
-async def test_an_answer_that_is_recorded_after_the_lease_still_counts_as_a_proof() -> None:
+async def test_a_claim_that_was_never_called_is_sent_by_another_replica_when_its_lease_ends() -> None:
+    world = World()
+    (reply,) = await ask(world, "a")
+    await world.ledger.claim([reply], owner="a replica that dies", now=NOW)
+
+    world.clock.advance(61)
+    await world.sender.sweep_once()
+    await world.one_round()
+
+    row = world.ledger.rows[reply]
+    assert (row.state, row.failures, texts(world)) == ("sent", 0, ["a"])
+
+
+async def test_a_claim_that_is_another_replicas_by_now_is_not_called() -> None:
+    world = World()
+    (reply,) = await ask(world, "a")
+    await world.sender.round()  # claimed; its mark comes too late
+    row = world.ledger.rows[reply]
+    row.owner = "another replica"
+
+    await world.sender.record_pending()
+
+    assert texts(world) == []
+    assert (row.state, row.owner, row.is_called) == ("sending", "another replica", False)
+
+
+@pytest.mark.parametrize("is_applied", [True, False])
+async def test_without_a_mark_no_call_is_made_and_the_reply_is_sent_later(is_applied: bool) -> None:
     world = World()
     (reply,) = await ask(world, "a")
     await world.sender.round()
+    world.ledger.outages = [is_applied]
+
+    await world.sender.record_pending()
+
+    row = world.ledger.rows[reply]
+    assert (row.state, row.reason, row.failures, texts(world)) == ("queued", "store.unavailable", 0, [])
+    await world.one_round()
+    assert (row.state, texts(world)) == ("sent", ["a"])
+
+
+async def test_calls_that_leave_together_share_a_mark() -> None:
+    world = World(limits=replace(LIMITS, slots=20))
+    writes: list[int] = []
+    mark_called = world.ledger.mark_called
+
+    async def counted(ids: Sequence[str], *, owner: str) -> set[str]:
+        writes.append(len(ids))
+        return await mark_called(ids, owner=owner)
+
+    world.ledger.mark_called = counted  # type: ignore[method-assign]
+    for number in range(20):
+        await ask(world, f"{number}", user_id=f"20000000000000000{number}")
+    await world.one_round()
+
+    assert len(texts(world)) == 20
+    assert writes == [8, 8, 4]
+
+
+async def test_an_answer_that_is_recorded_after_the_lease_still_counts_as_a_proof() -> None:
+    world = World()
+    (reply,) = await ask(world, "a")
+    await round_until_called(world)
     world.clock.advance(61)
     await world.a_sender().sweep_once()
 
@@ -236,7 +302,7 @@ async def test_a_refusal_that_is_recorded_after_the_lease_changes_nothing() -> N
     world = World()
     (reply,) = await ask(world, "a")
     world.zalo.outcomes = [refusal(-200)]
-    await world.sender.round()
+    await round_until_called(world)
     world.clock.advance(61)
     await world.a_sender().sweep_once()
 
