@@ -136,6 +136,8 @@ def make(folder: Folder, *, zalo: Path | None) -> None:
     folder.once("mongo_root_password", secrets.token_urlsafe(24))
     folder.once("mongo_keyfile", base64.b64encode(secrets.token_bytes(96)).decode())
     folder.once("token_encryption_key", Fernet.generate_key().decode())
+    folder.once("console_demo_password", secrets.token_urlsafe(12))
+    folder.once("grafana_admin_password", secrets.token_urlsafe(12))
     if zalo is not None:
         folder.always("zalo.yaml", zalo.read_text("utf-8"))
     elif not (folder.path / "zalo.yaml").exists():

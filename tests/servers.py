@@ -32,9 +32,10 @@ from stack.settings import ROOT, StackSettings
 from stack.state import HubState
 from stack.supervision import Supervisor
 from stack.terminal import Terminal
+from tests.images import LABEL, image_of
 
-KAFKA_IMAGE = "apache/kafka:4.3.1"
-MONGO_IMAGE = "mongo:8.0"
+KAFKA_IMAGE = image_of("kafka-1")
+MONGO_IMAGE = image_of("mongo")
 HOME_PREFIX = "binh-yen-test-"
 KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 
@@ -159,26 +160,38 @@ def backend() -> str:
     if wanted not in {"auto", "local", "docker"}:
         raise pytest.UsageError(f"TEST_BACKEND={wanted}: use auto, local or docker")
     if wanted == "auto":
-        return "docker" if _docker_has_images() else "local"
+        return "docker" if _containers() else "local"
+    if wanted == "docker" and not _containers():
+        raise pytest.UsageError(
+            "TEST_BACKEND=docker: no Docker engine answers, or it has no images and cannot fetch them"
+        )
     return wanted
 
 
-def _docker_has_images() -> bool:
-    """Whether an engine answers and has, or can fetch, the images; a client without an engine is common."""
+@cache
+def _containers() -> dict[str, str]:
+    """Each image with what it is here; empty where no engine answers, or it has no images and cannot fetch them."""
     docker = importlib.import_module("docker")  # slow to import, rarely needed, and without type hints
     try:
         client = docker.from_env(timeout=5)
     except docker.errors.DockerException:
-        return False
+        return {}
+    found = {}
     try:
         known = {tag for image in client.images.list() for tag in image.tags}
-        for image in {KAFKA_IMAGE, MONGO_IMAGE} - known:
-            client.images.pull(image)
+        for name in (KAFKA_IMAGE, MONGO_IMAGE):
+            if name not in known:
+                client.images.pull(name)
+            is_stand_in = LABEL in (client.images.get(name).labels or {})
+            found[name] = f"{'stand-in' if is_stand_in else 'official image'} {name}"
     except (docker.errors.DockerException, OSError):
-        return False
+        return {}
     finally:
         client.close()
-    return True
+    if any(what.startswith("stand-in") for what in found.values()):
+        # testcontainers' cleaner is an image of its own, and where stand-ins are there is no registry to fetch it from.
+        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    return found
 
 
 @contextmanager
@@ -264,7 +277,7 @@ def kafka_bootstrap() -> Iterator[str]:
     """Address of a real Kafka; topics are the test's own to make and to name uniquely."""
     if backend() == "docker":
         with _kafka_container() as address:
-            _titles["kafka_bootstrap"] = f"{KAFKA_TITLE} (container {KAFKA_IMAGE})"
+            _titles["kafka_bootstrap"] = f"{KAFKA_TITLE} (container of the {_containers()[KAFKA_IMAGE]})"
             yield address
     else:
         with running_hub(only=["kafka"]) as servers:
@@ -278,7 +291,7 @@ def mongo_uri() -> Iterator[str]:
     """Address of a durable MongoDB-protocol server; databases are the test's own to name uniquely and to drop."""
     if backend() == "docker":
         with _mongo_container() as uri:
-            _titles["mongo_uri"] = f"{mongo_product(uri)} (container {MONGO_IMAGE})"
+            _titles["mongo_uri"] = f"{mongo_product(uri)} (container of the {_containers()[MONGO_IMAGE]})"
             yield uri
     else:
         with running_hub(only=["mongo"]) as servers:
@@ -314,7 +327,8 @@ _servers_of: dict[str, set[str]] = defaultdict(set)
 
 def pytest_report_header() -> str:
     """Say at the top where servers will come from."""
-    return f"test backend: {backend()} (TEST_BACKEND={os.environ.get('TEST_BACKEND', 'auto')})"
+    images = f", {', '.join(_containers().values())}" if backend() == "docker" else ""
+    return f"test backend: {backend()} (TEST_BACKEND={os.environ.get('TEST_BACKEND', 'auto')}){images}"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -30,11 +30,11 @@ def report(pytestconfig: pytest.Config) -> list[str]:
     return pytestconfig.stash[REPORT]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(
     report: list[str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Compose]:
-    """The whole hub with its simulator, in containers."""
+    """The whole hub with its simulator, in containers; gone again before the next suite starts."""
     docker, found = engine()
     if docker is None:
         report.append(f"not run: {found}")

@@ -14,10 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.images import image_of, stand_in_of
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVICES = ("intake", "router", "notifier")
+SERVICES = ("intake", "router", "notifier", "console")
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
-LABEL_FORMAT = '{{index .Config.Labels "binh-yen.stand-in"}}'
 ENGINE_ADVICE = "start one (on a machine without a registry: deploy/air-gapped engine, then eval its env)"
 
 
@@ -69,12 +70,8 @@ class Compose:
     @property
     def stand_ins(self) -> dict[str, str]:
         """Images that are stand-ins here, with what they stand on."""
-        found = {}
-        for image in ("apache/kafka:4.3.1", "mongo:8.0", "haproxy:3.2"):
-            asked = self._docker("image", "inspect", "-f", LABEL_FORMAT, image, check=False)
-            if asked.strip():
-                found[image] = asked.strip()
-        return found
+        images = map(image_of, (BROKERS[0], "mongo", "proxy"))
+        return {image: found for image in images if (found := stand_in_of(image, docker=self.docker))}
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -82,6 +79,7 @@ class Compose:
             "HUB_SECRETS_DIR": str(self.secrets),
             "HUB_VERSION": "under-test",
             "HUB_WEBHOOK_PORT": "0",
+            "HUB_CONSOLE_PORT": "0",
             "HUB_PHONE_PORT": "0",
             "SIMULATOR_TIME_SCALE": "0.05",  # Zalo's waits between attempts, shortened
         }
@@ -101,11 +99,11 @@ class Compose:
 
     def compose(self, *arguments: str, check: bool = True, timeout_seconds: float = 400) -> str:
         """Run `docker compose`, with the override file where the images are stand-ins."""
-        files = ["-f", "docker-compose.yml"]
+        files = ["-f", "docker-compose.yml", "-f", "tests/compose/docker-compose.test.yml"]
         if self.stand_ins:
             files += ["-f", "docker-compose.air-gapped.yml"]
         return self._docker(
-            "compose", *files, "-p", self.project, "--profile", "demo", *arguments,
+            "compose", "--project-directory", str(ROOT), *files, "-p", self.project, "--profile", "demo", *arguments,
             check=check, timeout_seconds=timeout_seconds,
         )  # fmt: skip
 

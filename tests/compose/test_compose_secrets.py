@@ -69,7 +69,7 @@ def test_router_gets_the_pages_and_no_key_at_all(folder: Folder) -> None:
     assert "refresh_token" not in text
 
 
-@pytest.mark.parametrize("reader", ["intake", "router", "notifier", "simulator"])
+@pytest.mark.parametrize("reader", ["intake", "router", "notifier", "console", "simulator"])
 def test_every_derived_file_is_a_whole_zalo_configuration(folder: Folder, reader: str) -> None:
     config = load_zalo_config(folder.path / f"zalo_{reader}.yaml")
     assert len(config.pages) == 15
