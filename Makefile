@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status scale simulator dev smoke test bench check format lint types imports unit browser venv
+.PHONY: help up down reset logs status scale simulator dev smoke test bench check format lint types imports unit browser promtool venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -64,7 +64,7 @@ imports: venv ## import rules between services, shared, simulator, stack and cli
 unit: venv ## unit tests; no server needed
 	$(PY) -m pytest -q tests/unit
 
-test: venv browser ## every test: unit, conformance, integration and e2e on real servers, chaos, browser. A part: make test T=tests/e2e
+test: venv browser promtool ## every test: unit, conformance, integration and e2e on real servers, chaos, browser. A part: make test T=tests/e2e
 	$(PY) -m pytest $(or $(T),tests)
 
 bench: venv ## intake and router beside bare programs on the same servers; one of them: make bench T=router
@@ -72,6 +72,9 @@ bench: venv ## intake and router beside bare programs on the same servers; one o
 
 browser: ## install Chromium for the browser tests when there is none (as root, with apt-get)
 	sh stack/browser.sh
+
+promtool: ## fetch promtool for the tests of the alert rules when there is none (Debian: from its package)
+	sh stack/prometheus.sh >/dev/null || true
 
 venv: ## make .venv from the locks; does nothing when they are unchanged
 	command -v $(PYTHON) >/dev/null 2>&1 || { echo "✗ There is no $(PYTHON) on the PATH. The hub needs Python 3.11 or newer: install it, or name it: make up PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -88,6 +88,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
             _index("open_key"),
             _index("unit", "is_open", "-last_message_at"),
             _index("unit", "is_open", "priority", "due_at"),
+            _index("due_at", only={"state": "waiting_officer"}),
         ),
     ),
     CollectionSpec("case_entries", "router", "one line of a case's history", (_index("case_code", "at"),)),

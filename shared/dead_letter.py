@@ -1,11 +1,16 @@
 """Dead letters: events that cannot be handled are kept byte for byte, with the reason, and can be replayed."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prometheus_client import Gauge
+
+from shared.errors import StoreUnavailable
 from shared.ids import deterministic_id
-from shared.mongo import Binary, Document, Store, patiently
+from shared.mongo import Binary, Document, Store, patiently, store_errors
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,20 @@ class DeadLetter:
     value: bytes
     reason: str
     error: str
+
+
+PARKED = Gauge("hub_dead_letters_parked", "Dead letters that nobody has replayed or discarded yet", ["service"])
+COUNT_EVERY_SECONDS = 10.0
+MAX_COUNTED = 10_000
+
+
+async def count_parked(store: Store, service: str) -> None:
+    """Report how many dead letters of a service wait for a person, up to a bound, until cancelled."""
+    mine = {"service": service, "state": "parked"}
+    while True:
+        with suppress(StoreUnavailable), store_errors():
+            PARKED.labels(service).set(await store["dead_letters"].count_documents(mine, limit=MAX_COUNTED))
+        await asyncio.sleep(COUNT_EVERY_SECONDS)
 
 
 class DeadLetters:

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from shared.asyncapi import asyncapi_document
 from shared.collections import verify_indexes
+from shared.dead_letter import count_parked
 from shared.errors import HubError, StoreUnavailable
 from shared.kafka import Progress, measure_lag
 from shared.mongo import Store
@@ -202,6 +203,7 @@ def build_service(
                 work,
                 health.measure,
                 partial(measure_lag, broker, service, progress),
+                partial(count_parked, store, service),
                 partial(keeper.keep, store),
             )
             tasks = [asyncio.create_task(_guard(loop, service)) for loop in background]

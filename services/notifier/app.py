@@ -1,9 +1,11 @@
 """Wiring: the one place that builds clients and connects the rooms. It reads like a parts list."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from faststream.kafka import KafkaRouter
@@ -24,6 +26,7 @@ from services.notifier.handlers.settle import Settlement
 from services.notifier.settings import LEASE_MARGIN_SECONDS, NotifierSettings
 from services.notifier.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
+from shared.errors import StoreUnavailable
 from shared.kafka import build_broker
 from shared.mongo import Store, open_store
 from shared.service import Health, ServiceApp, build_service
@@ -31,6 +34,8 @@ from shared.zalo_config import load_zalo_config
 
 LEDGER_ROWS = Gauge("hub_ledger_rows", "Replies in the ledger by state, counted up to a bound", ["state"])
 OLDEST_DUE_SECONDS = Gauge("hub_ledger_oldest_due_seconds", "How long the longest waiting due reply waits")
+
+MEASURE_EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,17 @@ def build_app(settings: NotifierSettings) -> ServiceApp:
         store=rooms.store,
         progress=progress,
         resources=[rooms.opened()],
-        workers=rooms.workers,
+        workers=[*rooms.workers, partial(measure_ledger, rooms)],
         health=health,
     )
+
+
+async def measure_ledger(rooms: Rooms) -> None:
+    """Keep the ledger's gauges true, whether anybody asks for readiness or not, until cancelled."""
+    while True:
+        with suppress(StoreUnavailable):
+            await ledger_facts(rooms.ledger, rooms.clock, rooms.sender)
+        await asyncio.sleep(MEASURE_EVERY_SECONDS)
 
 
 async def ledger_facts(ledger: ReplyLedger, clock: ServerClock, sender: ReplySender) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from faststream.kafka import KafkaRouter
 
@@ -17,6 +18,7 @@ from services.router.domain.cases import Desk
 from services.router.domain.understanding import Understanding
 from services.router.handlers.citizen_messages import MessageDeps
 from services.router.handlers.officer_actions import OfficerDeps
+from services.router.handlers.waiting_cases import measure_waiting_cases
 from services.router.settings import RouterSettings
 from services.router.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
@@ -72,7 +74,15 @@ def build_app(
         max_records=settings.router_batch_records,
     )
     broker.include_router(kafka_router)
-    return build_service(SERVICE, settings, broker=broker, store=store, progress=progress)
+    units = {unit.slug for unit in directory.units}
+    return build_service(
+        SERVICE,
+        settings,
+        broker=broker,
+        store=store,
+        progress=progress,
+        workers=[partial(measure_waiting_cases, cases, units=units, now=_now)],
+    )
 
 
 def _now() -> datetime:

@@ -187,3 +187,16 @@ async def test_what_a_citizen_just_sent_comes_back_with_its_category_and_case(st
     assert (piece.event_id, piece.text, piece.category) == (one.plan.event_id, THEFT, "crime_report")
     assert (piece.case_id, piece.sent_at, piece.location) == (one.plan.case_id, at, None)
     assert not await store.recent_texts([one.message.citizen_key], since=at, until=at + timedelta(seconds=1))
+
+
+async def test_what_waits_for_a_person_is_found_the_first_to_be_due_first(store: Any) -> None:
+    texts = {"1": THEFT, "2": QUESTION, "3": "cháy nhà TCH 10", "4": THEFT}
+    plans = [planned(text, user_id=user).plan for user, text in texts.items()]
+    for plan in plans:
+        await store.carry_out([plan], {})
+
+    found = await store.waiting_cases(10)
+
+    assert [case.is_emergency for case in found] == [True, False, False]
+    assert found == sorted(found, key=lambda case: case.due_at)
+    assert await store.waiting_cases(1) == found[:1]

@@ -87,6 +87,7 @@ def stages(plan: Any) -> set[str]:
         ),
         ("cases", {"_id": {"$in": ["a", "b"]}}),
         ("cases", {"code": {"$in": ["Q12-261124-0001"]}}),
+        ("cases", {"state": "waiting_officer", "due_at": {"$gt": NOW - timedelta(days=9_000)}}),
         ("messages", {"small_talk_key": {"$in": ["a:1|2026-11-24", "a:1|2026-11-23"]}}),
     ],
 )

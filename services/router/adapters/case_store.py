@@ -19,11 +19,13 @@ from services.router.domain.plans import (
     broken_inserts,
     case_writes,
 )
+from services.router.domain.waiting import WaitingCase
 from services.router.errors import CaseMoved, MatterIsOpen
 from shared.events import Coordinates, ReplyRequested
-from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently
+from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently, store_errors
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAN_PROJECTION = {"citizen_key": 1, "case_id": 1, "case_code": 1, "plan": 1}
 
 
@@ -141,6 +143,15 @@ class MongoCaseStore:
             await self._require({document["_id"] for document in documents} - inserted)
         entries = [_entry_document(entry) for plan in plans for entry in plan.entries]
         await patiently(lambda: insert_new(self._entries, entries))
+
+    async def waiting_cases(self, limit: int) -> list[WaitingCase]:
+        """See `WaitingCases`."""
+        query = {"state": "waiting_officer", "due_at": {"$gt": _LONG_AGO}}  # as the partial index wants to be asked
+        projection = {"_id": 0, "unit": 1, "urgency": 1, "due_at": 1}
+        with store_errors():
+            found = self._cases.find(query, projection).sort([("due_at", 1)]).limit(limit)
+            documents = await found.to_list(limit)
+        return [WaitingCase(one["unit"], one["urgency"] == "emergency", one["due_at"]) for one in documents]
 
     async def _require(self, case_ids: set[str]) -> None:
         """Cases that could not be inserted must be there; else another open case holds their matter."""

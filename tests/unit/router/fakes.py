@@ -16,6 +16,7 @@ from services.router.domain.cases import Case, Desk
 from services.router.domain.officers import OfficerEffect
 from services.router.domain.pieces import Piece
 from services.router.domain.plans import CaseEntry, Plan, PlannedMessage, broken_inserts, case_writes
+from services.router.domain.waiting import WaitingCase
 from services.router.errors import CaseMoved
 from services.router.handlers.citizen_messages import MessageDeps, assign_messages
 from services.router.handlers.officer_actions import OfficerDeps
@@ -78,6 +79,11 @@ class FakeCaseStore:
         self.round_trips += 1
         mine = [case for case in self.cases.values() if case.citizen_key in citizen_keys and not case.is_open]
         return [case for case in mine if since < case.last_message_at < until]
+
+    async def waiting_cases(self, limit: int) -> list[WaitingCase]:
+        waiting = [case for case in self.cases.values() if case.state == "waiting_officer" and case.due_at]
+        found = [WaitingCase(c.unit, c.urgency == "emergency", c.due_at) for c in waiting if c.due_at]
+        return sorted(found, key=lambda case: case.due_at)[:limit]
 
     async def cases_with_codes(self, codes: Sequence[str]) -> dict[str, Case]:
         self.round_trips += 1
