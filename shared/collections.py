@@ -123,6 +123,23 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         "one broadcast: its draft, its life and who did what; its recipients are elsewhere",
         (_index("state", "starts_at"), _index("-created_at"), _index("draft.unit", "-created_at")),
     ),
+    CollectionSpec(
+        "broadcast_chunks",
+        "notifier",
+        "the persons of one slice of a broadcast's audience, with counters that add up to them",
+        (_index("broadcast_id", "state", "due_at"), _index("state", "is_settled")),
+    ),
+    CollectionSpec(
+        "recipients",
+        "notifier",
+        "one person's copy of a broadcast, or why there is none",
+        (
+            _index("broadcast_id", "chunk"),
+            _index("citizen_key", "marked_at"),
+            _index("message_key", unique=True),
+            _index("due_at", only={"state": "uncertain"}),
+        ),
+    ),
     CollectionSpec("page_tokens", "notifier", "the OAuth tokens of one page, encrypted"),
     CollectionSpec("rate_buckets", "notifier", "how many calls a page or an app may still make now"),
     CollectionSpec("accounts", "console", "one person who may sign in: unit, role, password hash", (_index("unit"),)),

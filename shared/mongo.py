@@ -53,6 +53,7 @@ __all__ = [
     "insert_new",
     "open_store",
     "patiently",
+    "server_time_in",
     "store_errors",
 ]
 
@@ -232,6 +233,14 @@ def store_errors() -> Iterator[None]:
         if error.has_error_label("TransientTransactionError"):
             raise StoreUnavailable(type(error).__name__) from error
         raise
+
+
+def server_time_in(milliseconds: int) -> dict[str, Any]:
+    """A moment by the database's clock, for a pipeline update: leases are measured by one clock.
+
+    Not `$add`: one of the servers that speak the protocol adds no number to a date.
+    """
+    return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": milliseconds}}
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, waits_seconds: Sequence[float] = (0.1, 0.3, 1.0, 2.0)) -> T:

@@ -11,21 +11,28 @@ from typing import Any
 from faststream.kafka import KafkaRouter
 from prometheus_client import Gauge
 
+from services.notifier.adapters.audience_store import AudienceStore
+from services.notifier.adapters.broadcast_store import BroadcastStore
 from services.notifier.adapters.clock import ServerClock
 from services.notifier.adapters.contact_store import ContactStore
 from services.notifier.adapters.delivery_rules import load_delivery_rules
+from services.notifier.adapters.lane_rules import load_lane_book
 from services.notifier.adapters.rate_bucket import RateBuckets, app_bucket, page_bucket
+from services.notifier.adapters.recipient_ledger import RecipientLedger
 from services.notifier.adapters.reply_ledger import ReplyLedger
 from services.notifier.adapters.report_store import ReportStore
 from services.notifier.adapters.token_store import TokenStore
 from services.notifier.adapters.zalo import ZaloClient
+from services.notifier.adapters.zalo_copies import CopyClient
 from services.notifier.handlers.events import NotifierDeps
 from services.notifier.handlers.keep_tokens import TokenKeeper
+from services.notifier.handlers.send_broadcasts import BroadcastAdapters, BroadcastLimits, BroadcastRunner, Pages
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
 from services.notifier.handlers.settle import Settlement
 from services.notifier.settings import LEASE_MARGIN_SECONDS, NotifierSettings
 from services.notifier.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
+from shared.directory import load_directory
 from shared.errors import StoreUnavailable
 from shared.kafka import build_broker
 from shared.mongo import Store, open_store
@@ -50,6 +57,11 @@ class Rooms:
     zalo: ZaloClient
     tokens: TokenKeeper
     sender: ReplySender
+    broadcasts: BroadcastStore
+    audience: AudienceStore
+    copies: RecipientLedger
+    copy_client: CopyClient
+    runner: BroadcastRunner
     deps: NotifierDeps
 
     @asynccontextmanager
@@ -57,13 +69,20 @@ class Rooms:
         """Open the client of Zalo and make what the database must have before the first send."""
         await self.clock.measure()
         await self.rates.create()
-        async with self.zalo:
+        async with self.zalo, self.copy_client:
             yield
 
     @property
     def workers(self) -> list[Callable[[], Awaitable[None]]]:
         """The loops that run beside the subscribers."""
-        return [self.clock.run, self.tokens.run, self.sender.run, self.sender.sweep, self.contacts.back_fill]
+        return [
+            self.clock.run,
+            self.tokens.run,
+            self.sender.run,
+            self.sender.sweep,
+            self.runner.run,
+            self.contacts.back_fill,
+        ]
 
 
 def build_rooms(settings: NotifierSettings) -> Rooms:
@@ -101,12 +120,17 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         refresh_after=timedelta(hours=settings.token_refresh_after_hours),
         alarm_before=timedelta(days=settings.refresh_token_alarm_days),
     )
-    settlement = Settlement(
-        ledger,
-        reports,
-        clock,
-        skew=timedelta(seconds=settings.echo_skew_seconds),
-        checks=rules.uncertain_checks,
+    copies = RecipientLedger(store, lease=lease)
+    settlement, of_copies = (
+        Settlement(
+            own,
+            reports,
+            clock,
+            skew=timedelta(seconds=settings.echo_skew_seconds),
+            checks=rules.uncertain_checks,
+            others=[other],
+        )
+        for own, other in ((ledger, copies), (copies, ledger))
     )
     sender = ReplySender(
         Adapters(ledger, contacts, reports, rates, tokens, zalo, clock),
@@ -123,8 +147,48 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
             pays_beyond_free=settings.send_beyond_free_window,
         ),
     )
-    deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config)
-    return Rooms(store, clock, ledger, contacts, rates, zalo, tokens, sender, deps)
+    broadcasts, audience = BroadcastStore(store), AudienceStore(store)
+    copy_client = CopyClient(
+        zalo_config,
+        rules.errors,
+        timeout_seconds=settings.zalo_timeout_seconds,
+        connect_timeout_seconds=settings.zalo_connect_timeout_seconds,
+        connections=settings.broadcast_workers * settings.broadcast_wave,
+    )
+    runner = BroadcastRunner(
+        BroadcastAdapters(broadcasts, copies, audience, rates, tokens, copy_client, clock),
+        of_copies,
+        rules,
+        load_lane_book(settings.data_dir),
+        Pages({page.oa_id: page.app_id for page in zalo_config.pages}, load_directory(settings.data_dir)),
+        BroadcastLimits(
+            workers=settings.broadcast_workers,
+            wave=settings.broadcast_wave,
+            chunk_persons=settings.broadcast_chunk_persons,
+            lease=lease,
+            call_timeout=timedelta(seconds=settings.zalo_timeout_seconds),
+            lease_margin=timedelta(seconds=LEASE_MARGIN_SECONDS),
+            poll_seconds=settings.poll_seconds,
+            stop_seconds=settings.stop_seconds,
+        ),
+    )
+    deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config, of_copies)
+    return Rooms(
+        store,
+        clock,
+        ledger,
+        contacts,
+        rates,
+        zalo,
+        tokens,
+        sender,
+        broadcasts,
+        audience,
+        copies,
+        copy_client,
+        runner,
+        deps,
+    )
 
 
 def build_app(settings: NotifierSettings) -> ServiceApp:

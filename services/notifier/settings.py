@@ -25,6 +25,9 @@ class NotifierSettings(HubSettings):
         zalo_timeout_seconds: of one call; after it the outcome is unknown.
         send_slots: calls at once. A kill leaves at most so many replies with an unknown outcome.
         send_lease_seconds: how long a claim may stay unrecorded; must outlast a call and a short database outage.
+        broadcast_workers: chunks of broadcasts that one replica sends at once; each has one wave under way.
+        broadcast_wave: copies marked and called at once. A kill leaves at most workers times wave of them unknown.
+        broadcast_chunk_persons: people of a chunk on average: what one replica takes at a time.
         uncertain_grace_seconds: how long an uncertain reply holds back the citizen's later ones.
         poll_seconds: how often the ledger is searched for due replies that no event announced.
         echo_skew_seconds: how far Zalo's clock may be behind ours when an echo is matched.
@@ -42,6 +45,9 @@ class NotifierSettings(HubSettings):
     zalo_connect_timeout_seconds: float = Field(default=3.0, gt=0, le=30)
     send_slots: int = Field(default=64, ge=1, le=1_000)
     send_lease_seconds: float = Field(default=60.0, ge=1, le=3_600)
+    broadcast_workers: int = Field(default=2, ge=1, le=16)
+    broadcast_wave: int = Field(default=100, ge=1, le=1_000)
+    broadcast_chunk_persons: int = Field(default=700, ge=10, le=1_000)
     uncertain_grace_seconds: float = Field(default=20.0, ge=0, le=3_600)
     poll_seconds: float = Field(default=0.25, gt=0, le=60)
     echo_skew_seconds: float = Field(default=30.0, ge=0, le=600)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from services.console.domain import Case, Decision, Officer
-from shared.mongo import Document, Store, insert_new, patiently, store_errors
+from shared.mongo import Document, Store, insert_new, patiently, server_time_in, store_errors
 
 LEASE_MS = 30_000
 BATCH = 50
@@ -147,7 +147,7 @@ class ActionStore:
         step = {
             "state": {"$cond": [is_free, "publishing", "$state"]},
             "claim": {"$cond": [is_free, claim, "$claim"]},
-            "lease_until": {"$cond": [is_free, {"$add": ["$$NOW", LEASE_MS]}, "$lease_until"]},
+            "lease_until": {"$cond": [is_free, server_time_in(LEASE_MS), "$lease_until"]},
         }
         with store_errors():
             await self._actions.update_one(

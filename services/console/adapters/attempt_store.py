@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared.mongo import Store, patiently, store_errors
+from shared.mongo import Store, patiently, server_time_in, store_errors
 
 
 class AttemptStore:
@@ -25,7 +25,7 @@ class AttemptStore:
         is_running = {"$gt": [{"$toLong": "$window_ends_at"}, {"$toLong": "$$NOW"}]}
         step = {
             "attempts": {"$cond": [is_running, {"$add": [{"$ifNull": ["$attempts", 0]}, 1]}, 1]},
-            "window_ends_at": {"$cond": [is_running, "$window_ends_at", {"$add": ["$$NOW", self._window_ms]}]},
+            "window_ends_at": {"$cond": [is_running, "$window_ends_at", server_time_in(self._window_ms)]},
         }
         # Repeated after an outage it may count twice, which errs on the safe side.
         await patiently(lambda: self._attempts.update_one({"_id": key}, [{"$set": step}], upsert=True))

@@ -11,7 +11,7 @@ from datetime import datetime
 from services.intake.domain import AttachmentJob, AttachmentPlan, Captured
 from shared.crash import crash_point
 from shared.events import CitizenMessageReceived
-from shared.mongo import Document, Store, insert_new, patiently, store_errors
+from shared.mongo import Document, Store, insert_new, patiently, server_time_in, store_errors
 
 BUCKET = "attachments"
 
@@ -58,7 +58,7 @@ class AttachmentStore:
         update = {
             "$set": {
                 "owner": owner,
-                "due_at": {"$add": ["$$NOW", self._claim_milliseconds]},
+                "due_at": server_time_in(self._claim_milliseconds),
                 "attempts": {"$add": ["$attempts", 1]},
             }
         }

@@ -6,7 +6,7 @@ import socket
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.mongo import Store, insert_new, store_errors
+from shared.mongo import Store, insert_new, server_time_in, store_errors
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ class Lease:
         return False
 
     def _end(self) -> dict[str, Any]:
-        return {"$add": ["$$NOW", self._milliseconds]}
+        return server_time_in(self._milliseconds)
 
     async def release(self) -> None:
         """Give it back, if it is ours.

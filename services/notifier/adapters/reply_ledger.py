@@ -33,7 +33,17 @@ from services.notifier.domain.settlement import OpenSend, Proof
 from shared.crash import crash_point
 from shared.events import ReplyContent, ReplyRequested
 from shared.ids import text_digest
-from shared.mongo import Document, DuplicateKeyError, Store, UpdateOne, bulk_update, insert_new, patiently, store_errors
+from shared.mongo import (
+    Document,
+    DuplicateKeyError,
+    Store,
+    UpdateOne,
+    bulk_update,
+    insert_new,
+    patiently,
+    server_time_in,
+    store_errors,
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
@@ -241,7 +251,7 @@ class ReplyLedger:
                             "is_called": False,
                             "attempt": {"$add": ["$attempt", 1]},
                             "attempt_started_at": _SERVER_NOW,
-                            "due_at": {"$add": [_SERVER_NOW, self._lease_ms]},
+                            "due_at": server_time_in(self._lease_ms),
                         }
                     }
                 ],
@@ -348,7 +358,7 @@ class ReplyLedger:
                                 "reason": "send.lease_expired",
                                 "uncertain_at": _SERVER_NOW,
                                 "checks": 0,
-                                "due_at": {"$add": [_SERVER_NOW, int(next_check.total_seconds() * 1000)]},
+                                "due_at": server_time_in(int(next_check.total_seconds() * 1000)),
                             }
                         }
                     ],

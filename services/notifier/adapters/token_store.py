@@ -13,7 +13,7 @@ from typing import Literal
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from services.notifier.domain.outcomes import TokensGranted
-from shared.mongo import Binary, Document, Store, insert_new, patiently, store_errors
+from shared.mongo import Binary, Document, Store, insert_new, patiently, server_time_in, store_errors
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REFRESH_TOKEN_LIFE = timedelta(days=90)
@@ -129,7 +129,7 @@ class TokenStore:
                     "lease_owner": None,
                     "$expr": _is_past("may_refresh_at"),
                 },
-                [{"$set": {"lease_owner": owner, "lease_until": {"$add": ["$$NOW", lease_ms]}}}],
+                [{"$set": {"lease_owner": owner, "lease_until": server_time_in(lease_ms)}}],
             )
         return bool(answer.modified_count)
 
@@ -151,7 +151,7 @@ class TokenStore:
                             "generation": token.generation + 1,
                             "access_token": access,
                             "refresh_token": refresh,
-                            "expires_at": {"$add": ["$$NOW", granted.expires_in_seconds * 1_000]},
+                            "expires_at": server_time_in(granted.expires_in_seconds * 1_000),
                             "refreshed_at": "$$NOW",
                             "may_refresh_at": EPOCH,
                             "lease_owner": None,
@@ -176,7 +176,7 @@ class TokenStore:
                             "state": state,
                             "reason": reason,
                             "lease_owner": None,
-                            "may_refresh_at": {"$add": ["$$NOW", pause_ms]},
+                            "may_refresh_at": server_time_in(pause_ms),
                         }
                     }
                 ],
@@ -198,7 +198,7 @@ class TokenStore:
                             "state": "refresh_unknown",
                             "reason": "token.refresh_interrupted",
                             "lease_owner": None,
-                            "may_refresh_at": {"$add": ["$$NOW", pause_ms]},
+                            "may_refresh_at": server_time_in(pause_ms),
                         }
                     }
                 ],

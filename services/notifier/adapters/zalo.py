@@ -171,7 +171,7 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
         )
         match answer:
             case dict():
-                return self._accepted(answer)
+                return accepted(answer)
             case _:
                 return answer
 
@@ -205,10 +205,10 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
         _, _, content = answer
         match content:
             case {"access_token": str(access_token), "refresh_token": str(new_refresh_token), **rest}:
-                expires_in = _as_int(rest.get("expires_in"))
+                expires_in = as_int(rest.get("expires_in"))
                 return TokensGranted(access_token, new_refresh_token, expires_in or 90_000)
-            case {"error": error} if _as_int(error):
-                code = _as_int(error) or 0
+            case {"error": error} if as_int(error):
+                code = as_int(error) or 0
                 return RefreshRefused(code, is_final=code in FINAL_REFRESH_CODES)
             case _:
                 return Unknown("oauth.answer_malformed", "neither tokens nor an error code")
@@ -231,17 +231,7 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
         if not isinstance(answer, tuple):
             return answer
         status, answer_headers, content = answer
-        code = _as_int(content.get("error")) if content is not None else None
-        if content is not None and code:
-            return self._refused(code, str(content.get("message", "")), answer_headers)
-        if status != 200:
-            rule = self._errors.http_statuses.get(status)
-            if rule is None:
-                return Unknown("zalo.http_error", f"HTTP {status}")
-            return Refused(status, rule, retry_after_seconds=_retry_after(answer_headers))
-        if content is None or code is None:
-            return Unknown("zalo.answer_malformed", "HTTP 200 without an error number")
-        return content
+        return read_answer(self._errors, status, answer_headers, content)
 
     async def _exchange(
         self, url: str, *, headers: dict[str, str], data: bytes | aiohttp.FormData | dict[str, str]
@@ -257,34 +247,60 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
                 raw = await response.content.read(MAX_ANSWER_BYTES)
                 while len(raw) < MAX_ANSWER_BYTES and (more := await response.content.read(MAX_ANSWER_BYTES)):
                     raw += more
-                return response.status, response.headers, _object(raw)
+                return response.status, response.headers, json_object(raw)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             why = type(error).__name__
             return Unknown("zalo.answer_lost", why) if written.is_written else NotSent(why)
 
-    def _refused(self, code: int, text: str, headers: Any) -> Refused | Unknown:
-        rule = self._errors.rule_of(code, text)
-        if rule is None:
-            return Unknown("zalo.unknown_code", f"error {code}")
-        return Refused(
-            code,
-            rule,
-            is_page_limit=" oa " in f" {text.lower()} " or "official account" in text.lower(),
-            retry_after_seconds=_retry_after(headers),
-        )
 
-    @staticmethod
-    def _accepted(answer: dict[str, Any]) -> Accepted:
-        data = answer.get("data")
-        if not isinstance(data, dict):
-            return Accepted(None)
-        message_id = data.get("message_id")
-        quota = data.get("quota")
-        quota_type = quota.get("quota_type") if isinstance(quota, dict) else None
-        return Accepted(
-            message_id if isinstance(message_id, str) and message_id else None,
-            quota_type if isinstance(quota_type, str) else None,
-        )
+def read_answer(
+    errors: ErrorTable, status: int, headers: Any, content: dict[str, Any] | None
+) -> dict[str, Any] | Refused | Unknown:
+    """What an answer of Zalo's message or article API means; a mapping if it says success.
+
+    Args:
+        errors: what the codes mean.
+        status: of HTTP.
+        headers: of HTTP, by name in any case or lower case.
+        content: the JSON object, None where there was none.
+    """
+    code = as_int(content.get("error")) if content is not None else None
+    if content is not None and code:
+        return _refused(errors, code, str(content.get("message", "")), headers)
+    if status != 200:
+        rule = errors.http_statuses.get(status)
+        if rule is None:
+            return Unknown("zalo.http_error", f"HTTP {status}")
+        return Refused(status, rule, retry_after_seconds=_retry_after(headers))
+    if content is None or code is None:
+        return Unknown("zalo.answer_malformed", "HTTP 200 without an error number")
+    return content
+
+
+def _refused(errors: ErrorTable, code: int, text: str, headers: Any) -> Refused | Unknown:
+    rule = errors.rule_of(code, text)
+    if rule is None:
+        return Unknown("zalo.unknown_code", f"error {code}")
+    return Refused(
+        code,
+        rule,
+        is_page_limit=" oa " in f" {text.lower()} " or "official account" in text.lower(),
+        retry_after_seconds=_retry_after(headers),
+    )
+
+
+def accepted(answer: dict[str, Any]) -> Accepted:
+    """The message id of an answer that says success, and what paid for the message."""
+    data = answer.get("data")
+    if not isinstance(data, dict):
+        return Accepted(None)
+    message_id = data.get("message_id")
+    quota = data.get("quota")
+    quota_type = quota.get("quota_type") if isinstance(quota, dict) else None
+    return Accepted(
+        message_id if isinstance(message_id, str) and message_id else None,
+        quota_type if isinstance(quota_type, str) else None,
+    )
 
 
 async def _note_written(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
@@ -292,7 +308,8 @@ async def _note_written(_: aiohttp.ClientSession, context: SimpleNamespace, __: 
     context.trace_request_ctx.is_written = True
 
 
-def _object(raw: bytes) -> dict[str, Any] | None:
+def json_object(raw: bytes) -> dict[str, Any] | None:
+    """The JSON object in some bytes; None where there is none."""
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -300,7 +317,7 @@ def _object(raw: bytes) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _as_int(value: Any) -> int | None:
+def as_int(value: Any) -> int | None:
     """A number that may be a string, as in Zalo's answers; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
@@ -312,7 +329,7 @@ def _as_int(value: Any) -> int | None:
 
 def _retry_after(headers: Any) -> float | None:
     try:
-        seconds = float(headers.get("Retry-After", ""))
+        seconds = float(headers.get("Retry-After") or headers.get("retry-after") or "")
     except ValueError:
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)

@@ -2,11 +2,24 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
-from services.notifier.domain.reply import Reply
 from services.notifier.domain.rules import RetrySchedule
+
+
+class Attempted(Protocol):
+    """A reply or a copy of a broadcast, as far as trying again goes."""
+
+    @property
+    def failures(self) -> int:
+        """Proven failures before this attempt."""
+        ...
+
+    @property
+    def requested_at(self) -> datetime:
+        """When it was asked for, or first tried."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ Step: TypeAlias = Sent | TryAgain | Fail | Park
 
 def next_step(
     outcome: SendOutcome,
-    reply: Reply,
+    reply: Attempted,
     *,
     schedules: dict[str, RetrySchedule],
     now: datetime,
@@ -56,7 +69,7 @@ def next_step(
 
     Args:
         outcome: what the call came to.
-        reply: the reply as it was claimed.
+        reply: what was attempted, as it was claimed.
         schedules: the retry schedules.
         now: when the attempt ended, by the database's clock.
         not_before: end of a shared block of the page or the app.
@@ -76,13 +89,15 @@ def next_step(
             return _again(reply, schedules[rule.schedule], rule.reason, now, not_before)
 
 
-def without_token(reply: Reply, reason: str, *, schedules: dict[str, RetrySchedule], now: datetime) -> TryAgain | Fail:
+def without_token(
+    reply: Attempted, reason: str, *, schedules: dict[str, RetrySchedule], now: datetime
+) -> TryAgain | Fail:
     """Decide what follows when the page had no access token, so that no call was made."""
     return _again(reply, schedules["no_token"], reason, now, None)
 
 
 def _again(
-    reply: Reply, schedule: RetrySchedule, reason: str, now: datetime, not_before: datetime | None
+    reply: Attempted, schedule: RetrySchedule, reason: str, now: datetime, not_before: datetime | None
 ) -> TryAgain | Fail:
     failures = reply.failures + 1
     at = schedule.next_at(failures=failures, now=now, requested_at=reply.requested_at)

@@ -32,7 +32,12 @@ class Wakeable(Protocol):
 
 @dataclass(frozen=True)
 class NotifierDeps:
-    """What the handlers of events need."""
+    """What the handlers of events need.
+
+    Attributes:
+        settlement: of replies; a settled one sets free what waited behind it.
+        of_copies: of broadcasts.
+    """
 
     ledger: Ledger
     contacts: Contacts
@@ -41,6 +46,7 @@ class NotifierDeps:
     sender: Wakeable
     clock: Clock
     zalo: ZaloConfig
+    of_copies: Settlement | None = None
 
 
 async def queue_replies(received: Sequence[Received[ReplyRequested]], deps: NotifierDeps) -> None:
@@ -69,7 +75,10 @@ async def note_reports(received: Sequence[Received[DeliveryReported]], deps: Not
     await deps.reports.add(reports)
     crash_point("notifier.after_report_stored")
     about = {message_id for report in reports if report.report != "reacted" for message_id in report.message_ids}
-    known = await deps.ledger.mark(await deps.reports.of_messages(about)) if about else set()
+    moments = await deps.reports.of_messages(about) if about else {}
+    known = await deps.settlement.note(moments) if about else set()
+    if deps.of_copies is not None and (others := {one: at for one, at in moments.items() if one not in known}):
+        known |= await deps.of_copies.note(others)
     strangers = {
         report.citizen_key
         for report in reports
@@ -78,6 +87,8 @@ async def note_reports(received: Sequence[Received[DeliveryReported]], deps: Not
     settled = await deps.settlement.of_citizens(strangers) if strangers else set()
     if settled:
         deps.sender.look_now()
+    if deps.of_copies is not None and strangers:
+        settled |= await deps.of_copies.of_citizens(strangers)
     log.info("reports.noted", count=len(reports), messages=len(about), known=len(known), settled=len(settled))
 
 

@@ -1,12 +1,16 @@
 """What the handlers need of the outside; `app.py` hands them the adapters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from services.notifier.adapters.rate_bucket import Grant
 from services.notifier.adapters.reply_ledger import Expired, LedgerRow, Result
+from services.notifier.adapters.zalo_copies import Address, Form
+from services.notifier.domain.audience import ContactView
+from services.notifier.domain.broadcast import Broadcast, BroadcastState, Snapshot
 from services.notifier.domain.contacts import ContactFacts
+from services.notifier.domain.copies import Chunk, Copy, CopyResult, Counts, NewChunk, Progress, Recent, Row, Skip
 from services.notifier.domain.gate import Unfinished
 from services.notifier.domain.outcomes import SendOutcome
 from services.notifier.domain.reply import Candidate, Contact, Reply
@@ -147,4 +151,144 @@ class Sender(Protocol):
         conversation_id: str | None = None,
     ) -> SendOutcome:
         """Make one call and say what it came to."""
+        ...
+
+
+class Settleable(Protocol):
+    """A ledger whose sends can be uncertain: that of replies, and that of broadcasts."""
+
+    async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Show sends without a message id."""
+        ...
+
+    async def owned(self, message_ids: Iterable[str]) -> set[str]:
+        """Tell which message ids are taken."""
+        ...
+
+    async def settle(self, send: OpenSend, proof: Proof) -> bool:
+        """Mark an uncertain send as sent."""
+        ...
+
+    async def let_go(self, finished: Sequence[str], citizen_keys: Iterable[str], *, now: datetime) -> None:
+        """Make due what finished sends held."""
+        ...
+
+    async def uncertain_due(self, *, now: datetime, limit: int) -> Mapping[str, tuple[str, int]]:
+        """Find uncertain sends to look at."""
+        ...
+
+    async def check_again(self, at: Mapping[str, tuple[int, datetime]]) -> None:
+        """Set when to look at uncertain sends next."""
+        ...
+
+    async def mark(self, reports: Mapping[str, Mapping[str, datetime]]) -> set[str]:
+        """Note reports on sends."""
+        ...
+
+
+class Copies(Settleable, Protocol):
+    """The recipient ledger; see `adapters/recipient_ledger.py` for what each call promises."""
+
+    async def agree_on_slices(self, broadcast_id: str, wanted: int) -> int:
+        """Fix the number of slices."""
+        ...
+
+    async def add_chunks(self, chunks: Sequence[NewChunk]) -> None:
+        """Keep new chunks."""
+        ...
+
+    async def built(self, broadcast_id: str) -> Mapping[int, tuple[int, str]]:
+        """Show which chunks are there."""
+        ...
+
+    async def claim_chunk(self, broadcast_id: str, *, owner: str) -> Chunk | None:
+        """Take a chunk that is due."""
+        ...
+
+    async def rows_of(self, chunk: Chunk) -> list[Row]:
+        """Show what is done of a chunk; end what another owner left."""
+        ...
+
+    async def renew(self, chunk: Chunk, counts: Counts) -> bool:
+        """Give a sign."""
+        ...
+
+    async def release(self, chunk: Chunk, *, due_at: datetime | None) -> bool:
+        """Put a chunk down."""
+        ...
+
+    async def skip(self, chunk: Chunk, skips: Sequence[Skip], *, now: datetime) -> None:
+        """Write down who gets nothing."""
+        ...
+
+    async def mark_copies(self, chunk: Chunk, copies: Sequence[Copy], *, text_sha256: str, now: datetime) -> list[Copy]:
+        """Mark copies as being sent."""
+        ...
+
+    async def record(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
+        """Write down what attempts came to."""
+        ...
+
+    async def recent(self, copies: Sequence[Copy], *, broadcast_id: str, now: datetime) -> Mapping[str, Recent]:
+        """Show what else persons have had."""
+        ...
+
+    async def recount_unsettled(self, *, limit: int = ...) -> int:
+        """Count unfinished chunks again."""
+        ...
+
+    async def progress(self, broadcast_id: str) -> Progress:
+        """Show how far a broadcast is."""
+        ...
+
+    async def next_due(self, broadcast_id: str) -> datetime | None:
+        """Show when the first open chunk is due."""
+        ...
+
+
+class Broadcasts(Protocol):
+    """Broadcasts themselves; see `adapters/broadcast_store.py`."""
+
+    async def read(self, broadcast_id: str) -> Broadcast | None:
+        """Show one."""
+        ...
+
+    async def state_of(self, broadcast_id: str) -> BroadcastState | None:
+        """Show its state alone."""
+        ...
+
+    async def save(self, changed: Broadcast) -> bool:
+        """Keep a change."""
+        ...
+
+    async def keep_snapshot(self, broadcast_id: str, snapshot: Snapshot) -> bool:
+        """Keep the audience's snapshot."""
+        ...
+
+    async def find(self, *, states: Collection[BroadcastState] = ..., limit: int = ...) -> list[Broadcast]:
+        """Show those of some states."""
+        ...
+
+    async def due(self, now: datetime) -> list[str]:
+        """Show those whose start has come."""
+        ...
+
+
+class AudienceReader(Protocol):
+    """Contacts in the order of persons; see `adapters/audience_store.py`."""
+
+    async def size(self) -> int:
+        """Estimate how many contacts there are."""
+        ...
+
+    async def in_slice(self, lower: str, upper: str) -> list[list[ContactView]]:
+        """Show the contacts of the persons between two bounds."""
+        ...
+
+
+class CopySender(Protocol):
+    """Zalo's message API for one content and many people."""
+
+    async def send(self, form: Form, addresses: Sequence[Address]) -> list[SendOutcome]:
+        """Make one call for each and say what they came to."""
         ...

@@ -5,11 +5,11 @@ the order and wherever a process dies, at least one of the two sees the other. W
 the next look (`check_uncertain`).
 """
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from services.notifier.domain.settlement import OpenSend, settle
-from services.notifier.handlers.ports import Clock, Ledger, Reports
+from services.notifier.handlers.ports import Clock, Reports, Settleable
 from shared.telemetry import get_logger
 
 log = get_logger()
@@ -20,27 +20,34 @@ class Settlement:
     """Looks for proofs of uncertain replies.
 
     Args:
-        ledger: the send ledger.
+        ledger: the send ledger whose uncertain sends these are: of replies or of broadcasts.
         reports: echoes and receipts.
         clock: the database's.
         skew: how far Zalo's clock may be behind ours.
         checks: waits between looks at one uncertain reply.
+        others: the other ledgers: what proves a send of theirs, or may, proves nothing about one of this.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Settleable,
         reports: Reports,
         clock: Clock,
         *,
         skew: timedelta,
         checks: tuple[timedelta, ...],
+        others: Sequence[Settleable] = (),
     ) -> None:
         self._ledger = ledger
         self._reports = reports
         self._clock = clock
         self._skew = skew
         self.checks = checks
+        self._others = others
+
+    async def note(self, reports: Mapping[str, Mapping[str, datetime]]) -> set[str]:
+        """Note reports on the sends they are about; returns the message ids that sends of this ledger have."""
+        return await self._ledger.mark(reports)
 
     async def of_citizens(self, citizen_keys: Iterable[str]) -> set[str]:
         """Settle what can be settled of these citizens.
@@ -58,14 +65,19 @@ class Settlement:
         concerned = {send.citizen_key for send in uncertain}
         since = min(send.started_at for send in uncertain) - self._skew
         proofs = await self._reports.proofs(concerned, since=since)
-        owned = await self._ledger.owned({proof.message_id for proof in proofs}) if proofs else set()
+        if not proofs:
+            return set()
+        owned = await self._ledger.owned({proof.message_id for proof in proofs})
+        for other in self._others:
+            owned |= await other.owned({proof.message_id for proof in proofs})
+            sends += await other.open_sends(concerned)
         matches = settle(sends, proofs, owned=owned, skew=self._skew)
         by_id: dict[str, OpenSend] = {send.id: send for send in uncertain}
         settled: dict[str, str] = {}
         for reply_id, proof in matches.items():
-            if await self._ledger.settle(by_id[reply_id], proof):
+            if reply_id in by_id and await self._ledger.settle(by_id[reply_id], proof):
                 settled[reply_id] = proof.message_id
-                log.info("reply.settled", reply=reply_id, message_id=proof.message_id, by=proof.kind)
+                log.info("send.settled", send=reply_id, message_id=proof.message_id, by=proof.kind)
         if settled:
             await self._ledger.mark(await self._reports.of_messages(settled.values()))
             await self._ledger.let_go(

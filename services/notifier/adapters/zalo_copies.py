@@ -1,0 +1,140 @@
+"""Zalo's message API for broadcasts: one content to many people, each body put together from prepared bytes.
+
+Source: reference of the OA Open API v3 (message/cs, message/template).
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+import orjson
+
+from services.notifier.adapters.bulk_http import Answer, BulkConnections, NoAnswer, NotWritten, Outcome
+from services.notifier.adapters.zalo import (
+    KEEP_ALIVE_SECONDS,
+    MESSAGE_PATH,
+    accepted,
+    json_object,
+    message_body,
+    read_answer,
+    secret_proof,
+)
+from services.notifier.domain.broadcast import TemplateContent
+from services.notifier.domain.outcomes import NotSent, SendOutcome, Unknown
+from services.notifier.domain.rules import ErrorTable
+from shared.events import ReplyContent
+from shared.zalo_config import ZaloApp, ZaloConfig
+
+TEMPLATE_PATH = "/v3.0/oa/message/template"
+_WHOM = "-"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A content as Zalo takes it: what comes before and after the person's id."""
+
+    path: str
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Whom to send to, and on whose behalf."""
+
+    user_id: str
+    app_id: str
+    access_token: str
+
+
+def message_form(content: ReplyContent) -> Form:
+    """A consultation message; its content in NFC and checked."""
+    return _form(MESSAGE_PATH, orjson.dumps(message_body(content, user_id=_WHOM)))
+
+
+def template_form(content: TemplateContent) -> Form:
+    """An approved template, by the user id of the page."""
+    body = {"user_id": _WHOM, "template_id": content.template_id, "template_data": content.data}
+    return _form(TEMPLATE_PATH, orjson.dumps(body))
+
+
+def _form(path: str, body: bytes) -> Form:
+    before, after = body.split(b'"user_id":"-"', 1)
+    return Form(path, before + b'"user_id":"', b'"' + after)
+
+
+class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
+    """Sends one content to many people and says what each call came to.
+
+    Args:
+        config: the addresses and apps.
+        errors: what the codes mean.
+        timeout_seconds: of all calls of one `send` together.
+        connect_timeout_seconds: of one connection.
+        connections: the most at once.
+    """
+
+    def __init__(
+        self,
+        config: ZaloConfig,
+        errors: ErrorTable,
+        *,
+        timeout_seconds: float,
+        connect_timeout_seconds: float,
+        connections: int,
+    ) -> None:
+        self._errors = errors
+        self._apps = {app.app_id: app for app in config.apps}
+        self._base_path = urlsplit(config.oa_api_url).path.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self._connections = BulkConnections(
+            config.oa_api_url,
+            connections=connections,
+            connect_timeout_seconds=connect_timeout_seconds,
+            idle_seconds=KEEP_ALIVE_SECONDS,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connections.close()
+
+    async def send(self, form: Form, addresses: Sequence[Address]) -> list[SendOutcome]:
+        """One call for each address, side by side."""
+        heads: dict[tuple[str, str], bytes] = {}
+        requests = []
+        for address in addresses:
+            sender = (address.app_id, address.access_token)
+            head = heads.get(sender)
+            if head is None:
+                head = heads[sender] = self._head(form.path, self._apps[address.app_id], address.access_token)
+            body = form.before + address.user_id.encode("ascii") + form.after
+            requests.append(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        outcomes = await self._connections.post(requests, timeout_seconds=self._timeout_seconds)
+        return [self._read(outcome) for outcome in outcomes]
+
+    def _head(self, path: str, app: ZaloApp, access_token: str) -> bytes:
+        if not (access_token.isascii() and access_token.isprintable()):
+            raise ValueError("an access token with characters that no header can hold")
+        lines = [
+            f"POST {self._base_path}{path} HTTP/1.1",
+            f"Host: {self._connections.host_header}",
+            f"access_token: {access_token}",
+            "Content-Type: application/json",
+        ]
+        if app.requires_secret_proof:
+            lines.append(f"appsecret_proof: {secret_proof(access_token, app)}")
+        return "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
+
+    def _read(self, outcome: Outcome) -> SendOutcome:
+        match outcome:
+            case NotWritten(why):
+                return NotSent(why)
+            case NoAnswer(why):
+                return Unknown("zalo.answer_lost", why)
+            case Answer(status, headers, body):
+                content = read_answer(self._errors, status, headers, json_object(body))
+                return accepted(content) if isinstance(content, dict) else content

@@ -1,0 +1,119 @@
+"""A replica dies between any two effects of a broadcast; the next one goes on, and nobody gets two copies.
+
+*What must hold*: each follower has at most one copy; the states add up to the audience; whoever got a copy ends as
+`sent`, by the answer or by the echo; only those whom the dead replica had in its hands may stay `uncertain`.
+*How we break it*: the process exits with 137 at a labelled place, on a real database.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.crash import KILLED
+from shared.ids import citizen_key
+from tests.factories import OA_ID
+from tests.unit.notifier.broadcast_stage import KEY, Stage, a_stage, user_id
+
+ROOT = Path(__file__).resolve().parents[2]
+PEOPLE, WAVE = 30, 5
+
+
+@pytest.fixture
+async def stage(mongo_uri: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with a_stage(mongo_uri, tmp_path) as one:
+        await one.followers(PEOPLE)
+        opted_out = {"_id": citizen_key(OA_ID, user_id(0))}
+        await one.store["contacts"].update_one(opted_out, {"$set": {"opted_out": True}})
+        await one.schedule("b1", people=PEOPLE)
+        yield one
+
+
+async def run(stage: Stage, mongo_uri: str, folder: Path, *arguments: str, crash_at: str = "") -> int:
+    """Run a notifier until it is done or dead; returns its exit code."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "MONGO_URI": mongo_uri,
+        "MONGO_DATABASE": stage.store["any"].database.name,  # type: ignore[attr-defined]
+        "TOKEN_ENCRYPTION_KEY": KEY,
+        "ZALO_CONFIG_FILE": str(folder / "zalo.yaml"),
+        "BROADCAST_CHUNK_PERSONS": "10",
+        "BROADCAST_WAVE": str(WAVE),
+        "CRASH_AT": crash_at,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.unit.notifier.broadcast_child", *arguments),
+        env=environment,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), timeout=120)
+    assert process.returncode in {0, KILLED}, output.decode()
+    return process.returncode
+
+
+async def let_leases_end(stage: Stage) -> None:
+    """What time does: the dead replica's chunks are free."""
+    past = stage.rooms.clock.now() - timedelta(minutes=1)
+    await stage.store["broadcast_chunks"].update_many({"state": "open"}, {"$set": {"due_at": past}})
+
+
+@pytest.mark.parametrize(
+    ("label", "in_hand"),
+    [
+        ("notifier.broadcast.after_chunks_added", 0),
+        ("notifier.broadcast.before_snapshot", 0),
+        ("notifier.broadcast.after_snapshot", 0),
+        ("notifier.broadcast.after_chunk_claim", 0),
+        ("notifier.broadcast.after_skip", 0),
+        ("notifier.broadcast.after_mark", WAVE),  # marked and never called: nobody can know that
+        ("notifier.broadcast.after_call", 0),  # the echoes tell
+        ("notifier.broadcast.before_record", 0),
+        ("notifier.broadcast.after_record", 0),
+        ("notifier.broadcast.before_release", 0),
+        ("notifier.broadcast.after_release", 0),
+        ("notifier.broadcast.before_finish", 0),
+    ],
+)
+async def test_after_a_death_the_broadcast_is_finished_and_nobody_gets_two_copies(
+    stage: Stage, mongo_uri: str, tmp_path: Path, label: str, in_hand: int
+) -> None:
+    assert await run(stage, mongo_uri, tmp_path, "work", "b1", crash_at=label) == KILLED
+    await let_leases_end(stage)
+    assert await run(stage, mongo_uri, tmp_path, "work", "b1") == 0
+
+    assert set(stage.copies.values()) == {1}
+    assert len(stage.copies) == PEOPLE - 1 - in_hand
+    echoes = json.dumps([[call.user_id, call.message_id] for call in stage.stub.applied])
+    assert await run(stage, mongo_uri, tmp_path, "report", echoes) == 0
+    progress = await stage.rooms.copies.progress("b1")
+    assert {state: count for state, count in progress.states.items() if count} == {
+        "sent": PEOPLE - 1 - in_hand,
+        "skipped": 1,
+    } | ({"uncertain": in_hand} if in_hand else {})
+    assert progress.people == PEOPLE
+
+
+@pytest.mark.parametrize("label", ["notifier.broadcast.before_settle", "notifier.broadcast.after_settle"])
+async def test_after_a_death_while_echoes_are_taken_the_copies_are_settled_and_counted(
+    stage: Stage, mongo_uri: str, tmp_path: Path, label: str
+) -> None:
+    await run(stage, mongo_uri, tmp_path, "work", "b1", crash_at="notifier.broadcast.after_call")
+    await let_leases_end(stage)
+    await run(stage, mongo_uri, tmp_path, "work", "b1")
+    echoes = json.dumps([[call.user_id, call.message_id] for call in stage.stub.applied])
+
+    assert await run(stage, mongo_uri, tmp_path, "report", echoes, crash_at=label) == KILLED
+    assert await run(stage, mongo_uri, tmp_path, "report", echoes) == 0  # Kafka redelivers
+    await stage.rooms.runner.settle_open()
+
+    progress = await stage.rooms.copies.progress("b1")
+    assert (progress.states["sent"], progress.states["uncertain"]) == (PEOPLE - 1, 0)
+    assert await stage.states("b1") == {"sent": PEOPLE - 1, "skipped": 1}
