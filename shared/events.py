@@ -190,6 +190,28 @@ class CitizenChanged(CitizenEvent):
     changed_at: AwareDatetime
 
 
+ChoiceSubject = Literal["broadcasts", "topic", "ward"]
+
+
+class CitizenChose(CitizenEvent):
+    """A citizen chose what the pages may send on their own; it holds on all pages for the same person.
+
+    Choices of one subject and value are a register: the newest `chosen_at` counts, whatever the order of arrival.
+
+    Attributes:
+        subject: all broadcasts, one topic of them, or one area.
+        value: the topic or the ward; None for `broadcasts`.
+        is_on: wants it, or does not.
+    """
+
+    ce_type: ClassVar[str] = "vn.binhyen.citizen-chose.v1"
+
+    subject: ChoiceSubject
+    value: Slug | None = None
+    is_on: bool
+    chosen_at: AwareDatetime
+
+
 class WebhookRecorded(Event):
     """A webhook that was accepted and leads to no message, receipt or citizen's state: kept with its reason.
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from shared.events import (
     CitizenChanged,
+    CitizenChose,
     CitizenMessageReceived,
     DeliveryReported,
     Event,
@@ -70,6 +71,16 @@ CITIZEN_CHANGES = Topic(
     readers={"notifier": ("notifier-changes",)},
     about="Followers, profiles, tags, calls, feedback and withdrawals.",
 )
+CITIZEN_CHOICES = Topic(
+    name="citizen.choices.v1",
+    event=CitizenChose,
+    key="citizen (oa_id:user_id)",
+    partitions=12,
+    retention=timedelta(days=14),
+    owner="router",
+    readers={"notifier": ("notifier-choices",)},
+    about="What citizens chose to receive: broadcasts, topics, areas.",
+)
 WEBHOOK_RECORDS = Topic(
     name="webhook.records.v1",
     event=WebhookRecorded,
@@ -105,6 +116,7 @@ ALL_TOPICS: tuple[Topic, ...] = (
     CITIZEN_MESSAGES,
     DELIVERY_REPORTS,
     CITIZEN_CHANGES,
+    CITIZEN_CHOICES,
     WEBHOOK_RECORDS,
     REPLIES_REQUESTED,
     OFFICER_ACTIONS,

@@ -11,6 +11,7 @@ from faststream.kafka import KafkaRouter
 from services.notifier.handlers.events import (
     NotifierDeps,
     note_changes,
+    note_choices,
     note_interactions,
     note_reports,
     queue_replies,
@@ -51,6 +52,14 @@ def subscribe(router: KafkaRouter, deps: NotifierDeps, dead_letters: DeadLetters
             service=SERVICE,
             group_id="notifier-changes",
             handle=partial(note_changes, deps=deps),
+            dead_letters=dead_letters,
+        ),
+        "notifier-choices": on_batch(
+            router,
+            topics.CITIZEN_CHOICES,
+            service=SERVICE,
+            group_id="notifier-choices",
+            handle=partial(note_choices, deps=deps),
             dead_letters=dead_letters,
         ),
         "notifier-contacts": on_batch(

@@ -9,6 +9,7 @@ from faststream.kafka import KafkaRouter
 from services.router.adapters.case_store import MongoCaseStore
 from services.router.adapters.data_files import (
     load_answers,
+    load_choices,
     load_service_levels,
     load_understanding,
     load_unit_resolver,
@@ -23,11 +24,11 @@ from services.router.settings import RouterSettings
 from services.router.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
 from shared.directory import load_directory
-from shared.events import ReplyRequested
+from shared.events import CitizenChose, ReplyRequested
 from shared.kafka import EventPublisher, build_broker
 from shared.mongo import open_store
 from shared.service import ServiceApp, build_service
-from shared.topics import REPLIES_REQUESTED
+from shared.topics import CITIZEN_CHOICES, REPLIES_REQUESTED
 
 
 def build_app(
@@ -58,6 +59,9 @@ def build_app(
     async def publish_replies(replies: Sequence[ReplyRequested]) -> None:
         await publisher.publish_all(REPLIES_REQUESTED, replies)
 
+    async def publish_choices(choices: Sequence[CitizenChose]) -> None:
+        await publisher.publish_all(CITIZEN_CHOICES, choices)
+
     progress = subscribe(
         kafka_router,
         messages=MessageDeps(
@@ -65,8 +69,9 @@ def build_app(
             understanding=understanding or load_understanding(settings.data_dir),
             responsible_unit=responsible_unit or load_unit_resolver(settings.data_dir, directory),
             directory=directory,
-            desk=Desk(levels, answers),
+            desk=Desk(levels, answers, load_choices(settings.data_dir, directory)),
             publish_replies=publish_replies,
+            publish_choices=publish_choices,
             now=_now,
         ),
         officers=OfficerDeps(store=cases, levels=levels, publish_replies=publish_replies, now=_now),

@@ -55,7 +55,16 @@ async def test_one_person_is_seen_with_all_that_audiences_ask_for(store: Store) 
     )
     await store["contacts"].update_one(
         {"_id": f"{OTHER_OA}:22"},
-        {"$set": {"opted_out": True, "topics": ["fire"], "wards": ["thoi-an"], "language": "en"}},
+        {
+            "$set": {
+                "choices": {
+                    "broadcasts": {"is_on": False, "at": NOW, "by": "a"},
+                    "topic": {"fire": {"is_on": True, "at": NOW, "by": "a"}},
+                    "ward": {"thoi-an": {"is_on": True, "at": NOW, "by": "a"}},
+                },
+                "language": "en",
+            }
+        },
     )
 
     (contacts,) = await everybody(store)
@@ -64,8 +73,10 @@ async def test_one_person_is_seen_with_all_that_audiences_ask_for(store: Store) 
     assert sorted(contacts, key=lambda one: one.reach.citizen_key) == [
         ContactView(
             person,
-            Reach(f"{OA_ID}:21", PAGE, OA_ID, "21", phone="84900000001"),
+            Reach(f"{OA_ID}:21", PAGE, OA_ID, "21", opted_out=True, phone="84900000001"),
             followed_at=NOW,
+            topics=frozenset({"fire"}),
+            wards=frozenset({"thoi-an"}),
             tags=frozenset({"chủ trọ"}),
         ),
         ContactView(

@@ -36,6 +36,7 @@ def deps_on(store: Store, replies: list[ReplyRequested]) -> MessageDeps:
         directory=DIRECTORY,
         desk=DEMO_DESK,
         publish_replies=publish,
+        publish_choices=publish,
         now=lambda: NOW,
     )
 

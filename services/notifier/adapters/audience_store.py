@@ -4,12 +4,14 @@ A person's name is a hash, so persons are spread evenly and any part of them is 
 are read slice by slice in the memory of one, and slices can be shared out among replicas.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
+from services.notifier.adapters.contact_store import contact_choices
 from services.notifier.domain.audience import ContactView
+from services.notifier.domain.choices import Wishes, wishes
 from services.notifier.domain.lanes import Reach
 from shared.mongo import Document, Store, store_errors
 
@@ -31,18 +33,22 @@ _FIELDS = {
     "withdrawn_at": 1,
     "profile.phone": 1,
     "tags": 1,
-    "opted_out": 1,
-    "topics": 1,
-    "wards": 1,
+    "choices": 1,
     "language": 1,
 }
 
 
 class AudienceStore:
-    """The `contacts` collection as audiences see it."""
+    """The `contacts` collection as audiences see it.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: the database.
+        topics: all subjects of broadcasts; who dropped some of them gets the others.
+    """
+
+    def __init__(self, store: Store, topics: Collection[str] = ()) -> None:
         self._contacts = store["contacts"]
+        self._topics = topics
 
     async def size(self) -> int:
         """About how many contacts there are; for the choice of slices.
@@ -65,7 +71,11 @@ class AudienceStore:
             documents = await cursor.to_list(None)
         # Sorted here: together with a range on the same index a sort costs some servers the whole collection.
         documents.sort(key=lambda document: (document["person"], document["_id"]))
-        return [list(same) for _, same in groupby(map(_view, documents), key=attrgetter("person"))]
+        return [self._views(list(same)) for _, same in groupby(documents, key=itemgetter("person"))]
+
+    def _views(self, of_person: list[Document]) -> list[ContactView]:
+        wanted = wishes(map(contact_choices, of_person), self._topics)  # what was chosen on one page holds on all
+        return [_view(document, wanted) for document in of_person]
 
     async def people(self, *, slice_persons: int = SLICE_PERSONS) -> AsyncIterator[list[ContactView]]:
         """All contacts of one person after another; the memory of one slice.
@@ -84,7 +94,7 @@ def slices(count: int) -> Iterator[tuple[str, str]]:
     yield from zip(["", *bounds[1:]], [*bounds[1:], END], strict=True)
 
 
-def _view(document: Document) -> ContactView:
+def _view(document: Document, wanted: Wishes) -> ContactView:
     unfollowed_at = document.get("unfollowed_at")
     phone = (document.get("profile") or {}).get("phone")
     tags: dict[str, Any] = document.get("tags") or {}
@@ -96,14 +106,14 @@ def _view(document: Document) -> ContactView:
             oa_id=document["oa_id"],
             user_id=document["user_id"],
             unfollowed=unfollowed_at is not None and not document.get("is_follower"),
-            opted_out=bool(document.get("opted_out")),
+            opted_out=wanted.opted_out,
             last_interaction_at=document.get("last_interaction_at"),
             withdrawn_at=document.get("withdrawn_at"),
             phone=str(phone) if phone else None,
         ),
         followed_at=document.get("followed_at"),
-        topics=frozenset(document.get("topics") or ()),
-        wards=frozenset(document.get("wards") or ()),
+        topics=wanted.topics,
+        wards=wanted.wards,
         tags=frozenset(tag["name"] for tag in tags.values() if tag["is_set"]),
         language=document.get("language"),
     )

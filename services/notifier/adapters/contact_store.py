@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from services.notifier.domain.choices import Chosen, ContactChoices, Key
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.reply import Contact
 from shared.errors import StoreUnavailable
 from shared.ids import deterministic_id
-from shared.mongo import Store, UpdateOne, bulk_update, patiently, store_errors
+from shared.mongo import Document, Store, UpdateMany, UpdateOne, bulk_update, patiently, store_errors
 from shared.telemetry import get_logger
 
 log = get_logger()
@@ -34,6 +35,14 @@ class ContactStore:
         """
         updates = [UpdateOne({"_id": fact.citizen_key}, _learning(fact), upsert=True) for fact in facts]
         refused = await patiently(lambda: bulk_update(self._contacts, updates))
+        # A choice goes to all contacts of the person that are there now: a withdrawal on one page, which makes that
+        # contact a stranger, must not take the stop along. Pages that are followed later read it from these.
+        everywhere = [
+            UpdateMany({"person": person_of(fact.user_id_by_app)}, _choosing(fact))
+            for fact in facts
+            if fact.chosen and fact.user_id_by_app is not None
+        ]
+        await patiently(lambda: bulk_update(self._contacts, everywhere))
         if refused:  # two replicas made the same new contact at once: it is there now, so the update finds it
             await patiently(lambda: bulk_update(self._contacts, [updates[index] for index in refused]))
 
@@ -140,15 +149,57 @@ def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
         second[key] = {
             "$cond": [is_newer_tag, {"name": {"$literal": name}, "is_set": tag.is_set, "changed_at": tag.at}, f"${key}"]
         }
-    stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}]
+    stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}, *_choosing(fact)]
     if fact.withdrawn_at is not None:
         erased = {name: _unless_withdrawn(name, since) for name, since in _ERASED.items()}
         stages.append({"$set": {**erased, "person": person_of(fact.citizen_key)}})
     return stages
 
 
+def _choosing(fact: ContactFacts) -> list[dict[str, Any]]:
+    """Registers: the newest choice stays. What was chosen before a withdrawal and comes after it is not kept."""
+    if not fact.chosen:
+        return []
+    fields: dict[str, Any] = {}
+    for (subject, value), chosen in fact.chosen.items():
+        path = f"choices.{subject}.{value}" if value else f"choices.{subject}"
+        known_at = {"$ifNull": [f"${path}.at", EPOCH]}
+        counts: dict[str, Any] = {
+            "$or": [
+                {"$gt": [chosen.at, known_at]},
+                {"$and": [{"$eq": [chosen.at, known_at]}, {"$gt": [chosen.by, f"${path}.by"]}]},
+            ]
+        }
+        if subject != "broadcasts":
+            counts = {"$and": [counts, {"$gt": [chosen.at, {"$ifNull": ["$withdrawn_at", EPOCH]}]}]}
+            fields["chosen_at"] = {"$max": ["$chosen_at", chosen.at]}
+        fields[path] = {"$cond": [counts, {"is_on": chosen.is_on, "at": chosen.at, "by": chosen.by}, f"${path}"]}
+    return [{"$set": fields}]
+
+
+def contact_choices(document: Document) -> ContactChoices:
+    """The choices of a stored contact; needs its `choices` and `withdrawn_at`."""
+    stored: Document = document.get("choices") or {}
+    chosen: dict[Key, Chosen] = {}
+    if one := stored.get("broadcasts"):
+        chosen["broadcasts", ""] = Chosen(one["is_on"], one["at"], one["by"])
+    for value, one in (stored.get("topic") or {}).items():
+        chosen["topic", value] = Chosen(one["is_on"], one["at"], one["by"])
+    for value, one in (stored.get("ward") or {}).items():
+        chosen["ward", value] = Chosen(one["is_on"], one["at"], one["by"])
+    return ContactChoices(chosen, document.get("withdrawn_at"))
+
+
 # What a withdrawal erases, with the moment that says how old it is; ids of the person count as old as the withdrawal.
-_ERASED = {"user_id_by_app": None, "profile": "profile_at", "profile_at": "profile_at", "tags": None}
+# A stop stays: it is what keeps us from writing.
+_ERASED = {
+    "user_id_by_app": None,
+    "profile": "profile_at",
+    "profile_at": "profile_at",
+    "tags": None,
+    "choices.topic": "chosen_at",
+    "choices.ward": "chosen_at",
+}
 
 
 def _unless_withdrawn(name: str, since: str | None) -> Any:

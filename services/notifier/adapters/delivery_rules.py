@@ -110,3 +110,20 @@ def read_rules(file: Path, model: type[M]) -> M:
         return model.model_validate(content)
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ConfigurationError(f"{file}: {error}") from error
+
+
+class _Topic(BaseModel):
+    slug: str
+
+
+class _Topics(BaseModel):
+    topics: tuple[_Topic, ...]
+
+
+def load_topics(data_dir: Path) -> frozenset[str]:
+    """The subjects that broadcasts can have.
+
+    Raises:
+        ConfigurationError: `broadcasts/choices.yaml` is missing or wrong.
+    """
+    return frozenset(topic.slug for topic in read_rules(data_dir / "broadcasts" / "choices.yaml", _Topics).topics)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.events import CitizenChanged, CitizenEvent, CitizenMessageReceived
+from services.notifier.domain.choices import Chosen, Key, newest
+from shared.events import CitizenChanged, CitizenChose, CitizenEvent, CitizenMessageReceived
 
 Scalar = str | int | float | bool | None
 
@@ -45,11 +46,20 @@ class ContactFacts:
     withdrawn_at: datetime | None = None
     profile: Profile | None = None
     tags: dict[str, Tag] = field(default_factory=dict)
+    chosen: dict[Key, Chosen] = field(default_factory=dict)
 
 
 def facts_of_message(message: CitizenMessageReceived) -> ContactFacts:
     """A message is an interaction: it opens the window."""
     return _facts(message, message.sent_at, interaction_at=message.sent_at)
+
+
+def facts_of_choice(choice: CitizenChose) -> ContactFacts:
+    """What a citizen wants to receive; the message in which they said so is an interaction of its own."""
+    chosen: dict[Key, Chosen] = {
+        (choice.subject, choice.value or ""): Chosen(choice.is_on, choice.chosen_at, choice.event_id)
+    }
+    return _facts(choice, choice.chosen_at, chosen=chosen)
 
 
 def facts_of_change(change: CitizenChanged) -> ContactFacts:
@@ -83,6 +93,7 @@ def _facts(
     withdrawn_at: datetime | None = None,
     profile: Profile | None = None,
     tags: dict[str, Tag] | None = None,
+    chosen: dict[Key, Chosen] | None = None,
 ) -> ContactFacts:
     return ContactFacts(
         citizen_key=event.citizen_key,
@@ -97,6 +108,7 @@ def _facts(
         withdrawn_at=withdrawn_at,
         profile=profile,
         tags=tags or {},
+        chosen=chosen or {},
     )
 
 
@@ -129,6 +141,7 @@ def _merge(one: ContactFacts, other: ContactFacts) -> ContactFacts:
         withdrawn_at=_latest(one.withdrawn_at, other.withdrawn_at),
         profile=max(profiles, key=lambda profile: profile.at, default=None),
         tags=tags,
+        chosen=newest(one.chosen, other.chosen),
     )
 
 

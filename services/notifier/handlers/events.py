@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.notifier.adapters.reply_ledger import LedgerRow
-from services.notifier.domain.contacts import facts_of_change, facts_of_message, merged
+from services.notifier.domain.contacts import facts_of_change, facts_of_choice, facts_of_message, merged
 from services.notifier.domain.reply import Candidate
 from services.notifier.handlers.ports import Clock, Contacts, Ledger, Reports
 from services.notifier.handlers.settle import Settlement
 from shared.crash import crash_point
-from shared.events import CitizenChanged, CitizenMessageReceived, DeliveryReported, ReplyRequested
+from shared.events import CitizenChanged, CitizenChose, CitizenMessageReceived, DeliveryReported, ReplyRequested
 from shared.kafka import Received
 from shared.telemetry import get_logger
 from shared.zalo_config import ZaloConfig
@@ -113,3 +113,19 @@ async def note_changes(received: Sequence[Received[CitizenChanged]], deps: Notif
     await deps.contacts.learn(facts)
     withdrawn = [fact.citizen_key for fact in facts if fact.withdrawn_at is not None]
     log.info("changes.noted", count=len(received), citizens=len(facts), withdrawn=withdrawn)
+
+
+async def note_choices(received: Sequence[Received[CitizenChose]], deps: NotifierDeps) -> None:
+    """Remember what citizens want to receive; it holds for the person on all pages.
+
+    Raises:
+        StoreUnavailable: Kafka redelivers the batch.
+    """
+    facts = merged(facts_of_choice(one.event) for one in received)
+    await deps.contacts.learn(facts)
+    log.info(
+        "choices.noted",
+        count=len(received),
+        citizens=len(facts),
+        choices=[f"{one.event.subject}.{one.event.value or 'all'}.{one.event.is_on}" for one in received],
+    )

@@ -21,7 +21,7 @@ from services.router.domain.plans import (
 )
 from services.router.domain.waiting import WaitingCase
 from services.router.errors import CaseMoved, MatterIsOpen
-from shared.events import Coordinates, ReplyRequested
+from shared.events import CitizenChose, Coordinates, ReplyRequested
 from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently, store_errors
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
@@ -311,6 +311,7 @@ def _message_document(one: PlannedMessage) -> Document:
             "steps": [_step_document(step) for step in plan.steps],
             "entries": [_entry_document(entry) for entry in plan.entries],
             "reply": plan.reply.model_dump(mode="json", exclude_none=True) if plan.reply else None,
+            "choice": plan.choice.model_dump(mode="json", exclude_none=True) if plan.choice else None,
         },
     }
 
@@ -328,4 +329,5 @@ def _to_plan(document: Document) -> Plan:
         ),
         entries=tuple(_to_entry(entry) for entry in effects["entries"]),
         reply=ReplyRequested.model_validate(effects["reply"]) if effects["reply"] else None,
+        choice=CitizenChose.model_validate(chosen) if (chosen := effects.get("choice")) else None,
     )

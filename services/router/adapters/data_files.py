@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from services.router.adapters.model_files import load_model
 from services.router.domain.answers import AnswerBook, EmergencyNumber, Procedure, Templates
 from services.router.domain.assignment import NewWard, UnitResolver
+from services.router.domain.choices import ChoiceBook, Choices
 from services.router.domain.deadlines import ServiceLevels
 from services.router.domain.layers import LayeredUnderstanding, Policy
 from services.router.domain.places import Gazetteer, PlaceFinder
@@ -128,6 +129,17 @@ def load_service_levels(data_dir: Path) -> ServiceLevels:
         ConfigurationError: `service_levels.yaml` is missing or wrong.
     """
     return _load(data_dir / "service_levels.yaml", ServiceLevels)
+
+
+def load_choices(data_dir: Path, directory: Directory) -> Choices:
+    """What citizens choose about broadcasts, and how they say it.
+
+    Raises:
+        ConfigurationError: `broadcasts/choices.yaml` or `rules/writing.yaml` is missing or wrong.
+    """
+    book = _load(data_dir / "broadcasts" / "choices.yaml", ChoiceBook)
+    writing = _load(data_dir / "rules" / "writing.yaml", WritingBook)
+    return Choices(book, writing, directory.units)
 
 
 def load_answers(data_dir: Path, *, allows_unapproved: bool) -> AnswerBook:

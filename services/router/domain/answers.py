@@ -169,12 +169,13 @@ class AnswerBook:
             return Answer("greeting.hello")
         return Answer("unknown.to_person") if reading.needs_person else None
 
-    def text(self, template: str, *, language: Literal["vi", "en"], case_code: str, unit: str) -> str:
-        """The words of an answer."""
+    def text(self, template: str, *, language: Literal["vi", "en"], case_code: str, unit: str, choice: str = "") -> str:
+        """The words of an answer; `choice` names what a citizen chose."""
         procedure = self._by_key.get(template)
         if procedure is None:
             found = self._templates.texts[template]
-            return (found.en if language == "en" else found.vi).format(case_code=case_code, unit=unit, **self._numbers)
+            words = found.en if language == "en" else found.vi
+            return words.format(case_code=case_code, unit=unit, choice=choice, **self._numbers)
         wrapper = self._templates.texts["procedure.wrapper"]
         body = procedure.text_en if language == "en" and procedure.text_en else procedure.text
         return (wrapper.en if language == "en" else wrapper.vi).format(

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from services.router.domain.answers import Answer, AnswerBook
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment
+from services.router.domain.choices import Choice, Choices, Wish, ward_name
 from services.router.domain.deadlines import ServiceLevel, ServiceLevels
 from services.router.domain.pieces import TOGETHER
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, PRECEDENCE, Category, Reading, Urgency
 from shared.directory import DirectoryView
-from shared.events import CitizenMessageReceived, ReplyContent, ReplyRequested
+from shared.events import CitizenChose, CitizenMessageReceived, ReplyButton, ReplyContent, ReplyRequested
 from shared.ids import deterministic_id
 
 CaseState = Literal["waiting_officer", "answered_automatically", "answered_by_officer", "closed", "closed_by_itself"]
@@ -113,13 +114,21 @@ class CaseChange:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDraft:
-    """A reply before the case has its code; `question` are the names to choose from under it."""
+    """A reply before the case has its code.
+
+    Attributes:
+        question: the names to choose from under it.
+        choice: what the citizen chose, by name.
+        buttons: further ones.
+    """
 
     template: str
     language: Literal["vi", "en"]
     unit_name: str
     is_emergency: bool
     question: tuple[str, ...] = ()
+    choice: str = ""
+    buttons: tuple[ReplyButton, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,7 @@ class Decision:
     changes: tuple[CaseChange, ...] = ()
     entries: tuple[Entry, ...] = ()
     reply: ReplyDraft | None = None
+    choice: Choice | None = None
 
 
 @dataclass
@@ -174,6 +184,7 @@ class Desk:
 
     levels: ServiceLevels
     answers: AnswerBook
+    choices: Choices
 
     def decide(
         self,
@@ -200,6 +211,10 @@ class Desk:
         for change in over:
             citizen.cases[change.after.case_id] = change.after
         closing = tuple(Entry("closed_by_itself", c.after.case_id, ("case.closed_by_itself",)) for c in over)
+        wish = self.choices.of(message.text, view)
+        if wish is not None:
+            outcome = self._wished(message, reading, assignment, wish, view)
+            return replace(outcome, changes=tuple(over), entries=closing)
         asked = _case_that_asked(message, citizen, view)
         if asked is not None:
             told, unit = asked
@@ -218,6 +233,20 @@ class Desk:
             for change in outcome.changes:
                 citizen.cases[change.after.case_id] = change.after
         return replace(outcome, changes=(*over, *outcome.changes), entries=(*closing, *outcome.entries))
+
+    def _wished(
+        self, message: CitizenMessageReceived, reading: Reading, assignment: Assignment, wish: Wish, view: DirectoryView
+    ) -> Decision:
+        """A choice about broadcasts: confirmed every time, and nothing of a case."""
+        reading = Reading("other", confidence=1.0, reasons=("reading.is_choice",), language=reading.language)
+        page_unit = view.unit_of_page(message.page)
+        reply = replace(
+            _draft(Answer(self.choices.template(wish)), reading, assignment.unit, view),
+            choice=wish.name if isinstance(wish, Choice) else "",
+            buttons=self.choices.buttons(wish, view, page_unit.slug if page_unit else None),
+        )
+        decision = _decision(message, reading, assignment, None, ["message.no_case_needed"], reply=reply)
+        return replace(decision, choice=wish if isinstance(wish, Choice) else None)
 
     # ------------------------------------------------------------------ which case
 
@@ -307,7 +336,7 @@ class Desk:
             reply = _draft(answer, reading, after.unit, view)
             after = _remember(after, answer, message)
             if _may_ask(after, reading, assignment):
-                reply = replace(reply, question=tuple(_ward_name(slug, view) for slug in assignment.candidates))
+                reply = replace(reply, question=tuple(ward_name(view.units[slug]) for slug in assignment.candidates))
                 after = replace(after, asked=assignment.candidates)
                 reasons.append("unit.asked")
             if answer.closes and _times(after, answer) >= self.levels.windows.repeated_question and before:
@@ -465,18 +494,12 @@ def _may_ask(case: Case, reading: Reading, assignment: Assignment) -> bool:
     )
 
 
-def _ward_name(slug: str, view: DirectoryView) -> str:
-    """A unit by the name of its ward, as it stands on a button."""
-    name = view.units[slug].name.removeprefix("Công an ")
-    return name[:1].upper() + name[1:]
-
-
 def _case_that_asked(message: CitizenMessageReceived, citizen: Citizen, view: DirectoryView) -> tuple[Case, str] | None:
     """The open case whose question this text answers with one of its buttons, and the unit it names."""
     said = fold(message.text).plain if len(message.text) <= MAX_BUTTON_CHARACTERS else ()
     for case in citizen.open_cases() if said else ():
         for slug in case.asked:
-            if slug in view.units and said == fold(_ward_name(slug, view)).plain:
+            if slug in view.units and said == fold(ward_name(view.units[slug])).plain:
                 return case, slug
     return None
 
@@ -616,7 +639,9 @@ def to_reply(
     if draft is None:
         return None
     code = codes[decision.case_id] if decision.case_id else None
-    text = answers.text(draft.template, language=draft.language, case_code=code or "", unit=draft.unit_name).strip()
+    text = answers.text(
+        draft.template, language=draft.language, case_code=code or "", unit=draft.unit_name, choice=draft.choice
+    ).strip()
     if draft.question:
         asks = answers.text("question.which_ward", language=draft.language, case_code="", unit="")
         text = f"{text}\n\n{asks.strip()}"
@@ -633,9 +658,31 @@ def to_reply(
         origin="automatic",
         template=draft.template,
         is_emergency=draft.is_emergency,
-        content=ReplyContent(text=text, buttons=answers.buttons(draft.template, choices=draft.question)),
+        content=ReplyContent(
+            text=text, buttons=(*draft.buttons, *answers.buttons(draft.template, choices=draft.question))
+        ),
         conversation_id=message.conversation_id,
         interaction_at=message.sent_at,
+    )
+
+
+def to_choice(decision: Decision, decided_at: datetime) -> CitizenChose | None:
+    """The event that tells what the citizen chose; its id derives from the message."""
+    choice, message = decision.choice, decision.message
+    if choice is None:
+        return None
+    return CitizenChose(
+        event_id=deterministic_id("choice", message.event_id),
+        occurred_at=decided_at,
+        correlation_id=message.correlation_id,
+        page=message.page,
+        oa_id=message.oa_id,
+        user_id=message.user_id,
+        user_id_by_app=message.user_id_by_app,
+        subject=choice.subject,
+        value=choice.value,
+        is_on=choice.is_on,
+        chosen_at=message.sent_at,
     )
 
 

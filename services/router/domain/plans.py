@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from services.router.domain.cases import CASE_FIELDS, Case, Citizen, Decision, Desk, Entry, to_reply
-from shared.events import CitizenMessageReceived, ReplyRequested
+from services.router.domain.cases import CASE_FIELDS, Case, Citizen, Decision, Desk, Entry, to_choice, to_reply
+from shared.events import CitizenChose, CitizenMessageReceived, ReplyRequested
 from shared.ids import deterministic_id
 
 
@@ -53,6 +53,7 @@ class Plan:
     steps: tuple[CaseStep, ...] = ()
     entries: tuple[CaseEntry, ...] = ()
     reply: ReplyRequested | None = None
+    choice: CitizenChose | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def to_plan(decision: Decision, desk: Desk, codes: Mapping[str, str], decided_at
         steps=tuple(steps),
         entries=tuple(_entry(entry, message, codes, reply) for entry in decision.entries),
         reply=reply,
+        choice=to_choice(decision, decided_at),
     )
     return PlannedMessage(message, decision, plan, decided_at)
 

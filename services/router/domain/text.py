@@ -121,6 +121,11 @@ def fold_word(word: str) -> tuple[str, str]:
     return word.translate(_PLAIN), _TONE_INSIDE.sub(r"\2\1", word.translate(_MARKED))
 
 
+def plain_word(marked: str) -> str:
+    """The plain form of a marked word."""
+    return marked.rstrip(_TONE_SIGNS).translate(_PLAIN)
+
+
 def _clean(text: str) -> str:
     """One spelling for each letter; what looks like a Latin letter becomes one, what is not seen goes."""
     text = text[:MAX_CHARACTERS]

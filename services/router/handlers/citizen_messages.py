@@ -1,8 +1,8 @@
 """A citizen's messages become cases and answers.
 
 Order of the effects, each repeatable: the plans are stored first (the inbox: `_id` is the event_id), then the cases
-and their history, then the replies are published, last Kafka's offset is committed. After a crash at any point the
-batch is delivered again; what has a plan is carried out from the plan, never decided twice. See
+and their history, then choices and replies are published, last Kafka's offset is committed. After a crash at any
+point the batch is delivered again; what has a plan is carried out from the plan, never decided twice. See
 docs/architecture/router.md.
 """
 
@@ -20,7 +20,7 @@ from services.router.domain.plans import Plan, PlannedMessage, carry_over, to_pl
 from services.router.domain.understanding import MessageContext, Reading, Understanding, failed_reading
 from shared.crash import crash_point
 from shared.directory import Directory, DirectoryView
-from shared.events import CitizenMessageReceived, ReplyRequested
+from shared.events import CitizenChose, CitizenMessageReceived, ReplyRequested
 from shared.kafka import Received
 from shared.telemetry import get_logger
 
@@ -87,6 +87,7 @@ class MessageDeps:
     directory: Directory
     desk: Desk
     publish_replies: Callable[[Sequence[ReplyRequested]], Awaitable[None]]
+    publish_choices: Callable[[Sequence[CitizenChose]], Awaitable[None]]
     now: Callable[[], datetime]
 
 
@@ -133,6 +134,8 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
     plans = [by_id[message.event_id] for message in messages]
     await deps.store.carry_out(plans, stored)
     crash_point("router.after_carry_out")
+    if choices := [plan.choice for plan in plans if plan.choice is not None]:
+        await deps.publish_choices(choices)  # before the reply that says so
     await deps.publish_replies([plan.reply for plan in plans if plan.reply is not None])
     crash_point("router.after_publish")
     _log(planned, plans)

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.router.adapters.data_files import (
     load_answers,
+    load_choices,
     load_rules,
     load_service_levels,
     load_unit_resolver,
@@ -22,7 +23,7 @@ from services.router.handlers.citizen_messages import MessageDeps, assign_messag
 from services.router.handlers.officer_actions import OfficerDeps
 from shared.directory import load_directory
 from shared.errors import StoreUnavailable
-from shared.events import CitizenMessageReceived, ReplyRequested
+from shared.events import CitizenChose, CitizenMessageReceived, ReplyRequested
 from shared.kafka import Received
 from tests.factories import NOW, a_message
 
@@ -35,8 +36,9 @@ UNITS = load_unit_resolver(DATA, DIRECTORY)
 LEVELS = load_service_levels(DATA)
 DEMO_ANSWERS = load_answers(DATA, allows_unapproved=True)
 OFFICIAL_ANSWERS = load_answers(DATA, allows_unapproved=False)
-DEMO_DESK = Desk(LEVELS, DEMO_ANSWERS)
-OFFICIAL_DESK = Desk(LEVELS, OFFICIAL_ANSWERS)
+CHOICES = load_choices(DATA, DIRECTORY)
+DEMO_DESK = Desk(LEVELS, DEMO_ANSWERS, CHOICES)
+OFFICIAL_DESK = Desk(LEVELS, OFFICIAL_ANSWERS, CHOICES)
 
 
 @dataclass
@@ -176,6 +178,7 @@ class Office:
 
     store: FakeCaseStore = field(default_factory=FakeCaseStore)
     replies: list[ReplyRequested] = field(default_factory=list)
+    choices: list[CitizenChose] = field(default_factory=list)
     desk: Desk = DEMO_DESK
     understanding: Any = UNDERSTANDING
     units: Any = UNITS
@@ -184,6 +187,11 @@ class Office:
         for reply in replies:
             self.store.effect()
             self.replies.append(reply)
+
+    async def publish_choices(self, choices: Sequence[CitizenChose]) -> None:
+        for choice in choices:
+            self.store.effect()
+            self.choices.append(choice)
 
     @property
     def deps(self) -> MessageDeps:
@@ -194,6 +202,7 @@ class Office:
             directory=DIRECTORY,
             desk=self.desk,
             publish_replies=self.publish,
+            publish_choices=self.publish_choices,
             now=lambda: NOW,
         )
 

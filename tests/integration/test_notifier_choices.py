@@ -1,0 +1,130 @@
+"""What citizens chose, and whether they follow, in the real store: whatever the order and however often events come."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.notifier.adapters.audience_store import AudienceStore
+from services.notifier.adapters.contact_store import ContactStore
+from services.notifier.domain.audience import ContactView
+from services.notifier.domain.contacts import ContactFacts, facts_of_change, facts_of_choice, merged
+from shared.events import CitizenChose
+from shared.ids import deterministic_id
+from shared.mongo import Store
+from tests.factories import NOW, OA_ID, PAGE, a_change
+from tests.unit.notifier.stores import fresh_store
+
+BY_APP = "3000000000000000001"
+MINUTE = timedelta(minutes=1)
+HERE: dict[str, Any] = {"oa_id": OA_ID, "page": PAGE, "user_id": "21", "user_id_by_app": BY_APP}
+THERE: dict[str, Any] = {
+    "oa_id": "4000000000000000099",
+    "page": "hiep-thanh",
+    "user_id": "22",
+    "user_id_by_app": BY_APP,
+}
+TOPICS = frozenset({"an-ninh", "pccc"})
+
+
+@pytest.fixture(params=["motor", "pymongo"])
+async def store(request: pytest.FixtureRequest, mongo_uri: str) -> AsyncIterator[Store]:
+    async with fresh_store(mongo_uri, request.param) as one:
+        yield one
+
+
+def chose(subject: str, is_on: bool, at: datetime, value: str | None = None, **where: Any) -> ContactFacts:
+    return facts_of_choice(
+        CitizenChose(
+            event_id=deterministic_id(subject, str(value), str(is_on), at.isoformat(), where["oa_id"]),
+            occurred_at=at,
+            correlation_id="c",
+            subject=subject,
+            value=value,
+            is_on=is_on,
+            chosen_at=at,
+            **where,
+        )
+    )
+
+
+def changed(change: str, at: datetime, **where: Any) -> ContactFacts:
+    return facts_of_change(a_change(change=change, changed_at=at, **where))
+
+
+async def seen(store: Store) -> list[ContactView]:
+    return [view async for contacts in AudienceStore(store, TOPICS).people() for view in contacts]
+
+
+async def test_a_stop_on_one_page_holds_on_those_followed_before_and_after_until_a_resume_anywhere(
+    store: Store,
+) -> None:
+    contacts = ContactStore(store)
+    await contacts.learn([changed("followed", NOW, **HERE)])
+    await contacts.learn([chose("broadcasts", False, NOW + MINUTE, **THERE)])
+    third = {**HERE, "oa_id": "4000000000000000098", "page": "thoi-an", "user_id": "23"}
+    await contacts.learn([changed("followed", NOW + 2 * MINUTE, **third)])
+
+    assert [view.reach.opted_out for view in await seen(store)] == [True, True, True]
+    await contacts.learn([chose("broadcasts", True, NOW + 3 * MINUTE, **third)])
+    assert [view.reach.opted_out for view in await seen(store)] == [False, False, False]
+
+
+async def test_a_stop_outlives_the_withdrawal_on_the_page_where_it_was_said(store: Store) -> None:
+    contacts = ContactStore(store)
+    await contacts.learn([changed("followed", NOW, **HERE)])
+    await contacts.learn([chose("broadcasts", False, NOW + MINUTE, **THERE), chose("topic", True, NOW, "pccc", **HERE)])
+    await contacts.learn([changed("withdrawn", NOW + 2 * MINUTE, **THERE)])
+
+    assert [view.reach.opted_out for view in await seen(store)] == [True, True]
+
+
+async def test_no_order_and_no_repetition_of_events_changes_what_is_true_in_the_end(store: Store) -> None:
+    """Choices, follows and unfollows of one person on two pages; some at the same moment."""
+    events: list[ContactFacts] = [
+        chose("broadcasts", False, NOW + MINUTE, **HERE),
+        chose("broadcasts", True, NOW + 2 * MINUTE, **THERE),
+        chose("broadcasts", False, NOW + 3 * MINUTE, **HERE),
+        chose("topic", True, NOW + MINUTE, "pccc", **HERE),
+        chose("topic", False, NOW + MINUTE, "pccc", **THERE),
+        chose("topic", True, NOW + 2 * MINUTE, "an-ninh", **HERE),
+        chose("ward", True, NOW, "thoi-an", **THERE),
+        chose("ward", False, NOW + MINUTE, "thoi-an", **HERE),
+        changed("followed", NOW, **HERE),
+        changed("unfollowed", NOW + 2 * MINUTE, **HERE),
+        changed("followed", NOW + 3 * MINUTE, **HERE),
+        changed("unfollowed", NOW + MINUTE, **THERE),
+        changed("followed", NOW, **THERE),
+    ]
+    chance = random.Random(20261127)
+    truths = set()
+    for _ in range(12):
+        await store["contacts"].delete_many({})
+        contacts = ContactStore(store)
+        order = [*events, *chance.sample(events, 4)]
+        chance.shuffle(order)
+        for batch in _batches(order, chance):
+            await contacts.learn(merged(batch))
+        views = await seen(store)
+        truths.add(
+            frozenset((v.reach.page, v.is_follower, v.reach.opted_out, v.topics, v.wards, v.followed_at) for v in views)
+        )
+
+    (truth,) = truths
+    rivals = [fact.chosen["topic", "pccc"] for fact in events if ("topic", "pccc") in fact.chosen]
+    topics = frozenset({"an-ninh"} | ({"pccc"} if max(rivals, key=lambda one: one.rank).is_on else set()))
+    assert truth == {
+        (PAGE, True, True, topics, frozenset(), NOW + 3 * MINUTE),
+        ("hiep-thanh", False, True, topics, frozenset(), NOW),
+    }
+
+
+def _batches(order: Sequence[ContactFacts], chance: random.Random) -> list[list[ContactFacts]]:
+    batches: list[list[ContactFacts]] = [[]]
+    for event in order:
+        batches[-1].append(event)
+        if chance.random() < 0.5:
+            batches.append([])
+    return [batch for batch in batches if batch]
