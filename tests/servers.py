@@ -272,6 +272,11 @@ _titles: dict[str, str] = {}
 """Fixture name to the server it stands for; filled when the fixture starts it."""
 
 
+def name_server(fixture: str, title: str) -> None:
+    """Say what a fixture of one suite stands for, for the report."""
+    _titles[fixture] = title
+
+
 @pytest.fixture(scope="session")
 def kafka_bootstrap() -> Iterator[str]:
     """Address of a real Kafka; topics are the test's own to make and to name uniquely."""
@@ -371,4 +376,13 @@ def _suite_of(node_id: str) -> str:
     return parts[1] if len(parts) > 2 else parts[0]
 
 
-__all__ = ["KAFKA_TITLE", "RunningHub", "StackError", "backend", "mongo_product", "report_backend", "running_hub"]
+__all__ = [
+    "KAFKA_TITLE",
+    "RunningHub",
+    "StackError",
+    "backend",
+    "mongo_product",
+    "name_server",
+    "report_backend",
+    "running_hub",
+]

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.make_secrets import Folder, make
 from tests.compose.harness import ROOT, Compose, engine
+from tests.servers import name_server
 
 RESULTS = ROOT / "test-results" / "compose"
 REPORT = pytest.StashKey[list[str]]()
@@ -43,7 +44,9 @@ def stack(
     make(Folder(secrets), zalo=None)
     compose = Compose(docker, f"binh-yen-test-{os.getpid()}", secrets)
     stand_ins = ", ".join(f"{image} ({what})" for image, what in compose.stand_ins.items())
-    report.append(f"{found}; {f'stand-ins: {stand_ins}' if stand_ins else 'official images'}")
+    images = f"stand-ins: {stand_ins}" if stand_ins else "official images"
+    report.append(f"{found}; {images}")
+    name_server("stack", f"whole hub in containers ({found}; {images})")
     try:
         compose.build()
         compose.up()
@@ -54,7 +57,7 @@ def stack(
         keep_logs(compose)
         raise
     finally:
-        compose.down()
+        compose.delete()
 
 
 def keep_logs(compose: Compose) -> None:

@@ -124,9 +124,13 @@ class Compose:
         for name in replicas:
             self.until_healthy(name)
 
-    def down(self, *, volumes: bool = True) -> None:
-        """Stop and delete everything of this project."""
-        self.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []), "--timeout", "45", check=False)
+    def down(self) -> None:
+        """Stop everything politely; the data stays."""
+        self.compose("down", "--timeout", "45", check=False)
+
+    def delete(self) -> None:
+        """Delete everything of this project; nobody waits for what is deleted."""
+        self.compose("down", "--remove-orphans", "--volumes", "--timeout", "1", check=False)
 
     # -- containers -------------------------------------------------------------------------------------------------
 
@@ -225,8 +229,8 @@ class Compose:
 
 
 @dataclass(frozen=True)
-class SimulatorClient:
-    """The simulator's control API."""
+class JsonClient:
+    """An HTTP API that speaks JSON."""
 
     base: str
 
@@ -244,6 +248,10 @@ class SimulatorClient:
         with urllib.request.urlopen(request, timeout=60) as answer:
             parsed: dict[str, Any] = json.load(answer)
             return parsed
+
+
+class SimulatorClient(JsonClient):
+    """The simulator's control API."""
 
     def log(self) -> list[dict[str, Any]]:
         """All that the simulator sent and received."""
