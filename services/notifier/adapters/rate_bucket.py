@@ -13,8 +13,13 @@ from typing import Any
 from shared.mongo import Document, Store, insert_new, patiently
 
 _NOW_MS = {"$toLong": "$$NOW"}  # the database's clock, as a number that any arithmetic takes
+BURST_SECONDS = 0.4
+"""A bucket holds so many seconds' worth. What it may hand out at once has to be kept free in every minute, so a burst
+of 0.4 s costs 0.7 % of the limit, and one of a second would cost 1.7 %."""
+RESERVED_SHARE = 0.25
+"""Of a bucket, left for replies by whoever sends in bulk."""
 LEFTOVER_SECONDS = 1.0
-"""Tokens that were taken and not used may be used this long: one second's worth at most is ever held back."""
+"""Tokens that were taken and not used may be used this long."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,20 @@ class RateBuckets:
         await patiently(lambda: insert_new(self._buckets, documents))
 
     def _capacity(self, bucket_id: str) -> float:
-        """One second's worth, and one call at least: a burst cannot be larger."""
-        return max(1.0, self._limits[bucket_id] / 60)
+        """A burst's worth, and one call at least."""
+        return max(1.0, self._limits[bucket_id] / 60 * BURST_SECONDS)
 
     def _tokens_per_ms(self, bucket_id: str) -> float:
         # Bucket and refill together stay within the limit in any minute.
         return max(self._limits[bucket_id] - self._capacity(bucket_id), self._limits[bucket_id] / 2) / 60_000
 
-    async def take(self, bucket_id: str, wanted: int) -> Grant:
+    async def take(self, bucket_id: str, wanted: int, *, reserved_share: float = 0.0) -> Grant:
         """Take up to `wanted` tokens.
+
+        Args:
+            bucket_id: of a page or an app.
+            wanted: calls.
+            reserved_share: of the full bucket, not to be touched: bulk leaves `RESERVED_SHARE` to replies.
 
         Raises:
             StoreUnavailable: tokens may be taken and lost; that only slows us down.
@@ -87,17 +97,19 @@ class RateBuckets:
         else:
             leftover = 0
         missing = wanted - leftover
-        document = await patiently(lambda: self._take(bucket_id, missing), waits_seconds=(0.1,))
+        capacity = self._capacity(bucket_id)
+        reserved = min(capacity * reserved_share, capacity - 1)  # the last call of a small bucket is anybody's
+        document = await patiently(lambda: self._take(bucket_id, missing, reserved), waits_seconds=(0.1,))
         if document is None:
             await self.create()
             return Grant(leftover, None, 0.1)
         granted = int(document["granted"])
         is_blocked = document["blocked_until_ms"] > document["at_ms"]
         blocked_until = datetime.fromtimestamp(document["blocked_until_ms"] / 1_000, UTC) if is_blocked else None
-        short = max(0.0, 1.0 - float(document["tokens"])) if granted < missing else 0.0
+        short = max(0.0, 1.0 + reserved - float(document["tokens"])) if granted < missing else 0.0
         return Grant(leftover + granted, blocked_until, short / self._tokens_per_ms(bucket_id) / 1_000)
 
-    async def _take(self, bucket_id: str, wanted: int) -> Document | None:
+    async def _take(self, bucket_id: str, wanted: int, reserved: float) -> Document | None:
         elapsed_ms: dict[str, Any] = {"$max": [0, {"$subtract": [_NOW_MS, "$at_ms"]}]}
         # An update that waited for another one has an older `$$NOW`: going back would count that time twice.
         latest = {"$max": [_NOW_MS, "$at_ms"]}
@@ -112,7 +124,7 @@ class RateBuckets:
                             "$cond": [
                                 {"$gt": ["$blocked_until_ms", "$at_ms"]},
                                 0,
-                                {"$min": [wanted, {"$floor": "$tokens"}]},
+                                {"$max": [0, {"$min": [wanted, {"$floor": {"$subtract": ["$tokens", reserved]}}]}]},
                             ]
                         }
                     }
