@@ -89,6 +89,21 @@ _add(
     "hub replies list",
     "hub replies list --state failed --citizen 4000000000000000008:2000000000000000001",
 )
+_add(
+    _replies,
+    "settle",
+    replies.settle,
+    'hub replies settle 3f9a1c --sent --reason "the message stands in the conversation"',
+    'hub replies settle 3f9a1c --not-sent --reason "not there, looked at 14:05"',
+)
+_add(
+    _replies,
+    "requeue",
+    replies.requeue,
+    "hub replies requeue --all --code token.refused",
+    'hub replies requeue --all --code token.refused --yes --reason "page linked again"',
+    'hub replies requeue 3f9a1c --yes --reason "was not sent"',
+)
 _add(app, "tokens", tokens.tokens, "hub tokens", "hub tokens --json")
 _add(app, "init", init.init, "hub init", "hub init --replication-factor 3 --strict")
 _add(app, "topics", topics.topics, "hub topics", "hub topics --json")

@@ -14,6 +14,7 @@ from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.reply import EMERGENCY, ORDINARY, Reply
 from services.notifier.domain.settlement import Proof
 from services.notifier.handlers.ports import Clock, Ledger
+from shared.events import ReplyContent
 from shared.ids import deterministic_id, text_digest
 from shared.mongo import Store
 from tests.factories import a_reply
@@ -396,3 +397,27 @@ async def test_a_page_that_is_not_ours_is_recorded_as_failed(book: Book) -> None
     assert await book.ledger.add([stranger], now=book.clock.now()) == []
     entry = await book.entry("f" * 32)
     assert (entry["state"], entry["reason"]) == ("failed", "page.unknown")
+
+
+async def test_a_withdrawal_erases_what_was_written_before_it_and_nothing_else(book: Book) -> None:
+    moment = book.clock.now().replace(microsecond=0)
+    (sent,) = await queued(book, "a", occurred_at=moment - LATER)
+    await recorded(book, await claimed(book, sent), Sent("m1", None))
+    waiting, parked = await queued(book, "b", "c", occurred_at=moment)
+    await recorded(book, await claimed(book, parked), Park("zalo.answer_lost", "reset"))
+    (newer,) = await queued(book, "d", occurred_at=moment + timedelta(seconds=1))
+    (stranger,) = await queued(book, "e", user_id="2000000000000000002", occurred_at=moment)
+
+    assert await book.ledger.erase({CITIZEN: moment}) == 3
+    assert await book.ledger.erase({CITIZEN: moment}) == 0
+
+    for reply_id in (waiting, parked):
+        assert (await book.entry(reply_id))["erased_at"] == moment
+    assert (await claimed(book, waiting)).content == ReplyContent()
+    assert not (await book.entry(sent))["text_sha256"]
+    (send,) = [send for send in await book.ledger.open_sends([CITIZEN]) if send.id == parked]
+    assert send.text_sha256 == text_digest(a_reply().content.text)  # its echo can still be recognised
+    for reply_id in (newer, stranger):
+        reply = await claimed(book, reply_id) if reply_id == stranger else None
+        assert reply is None or reply.content.text
+        assert (await book.entry(reply_id)).get("erased_at") is None

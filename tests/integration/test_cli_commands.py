@@ -435,6 +435,82 @@ def test_replies_of_whose_fate_nobody_knows_are_found_without_their_texts(hub: H
     assert "[state_unknown]" in hub("replies", "list", "--state", "lost", code=2).output
 
 
+def a_row(letter: str, state: str, **changes: Any) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    row = {"citizen_key": CITIZEN, "app_id": "1", "requested_at": now, "due_at": now, "message_key": f"m-{letter}"}
+    return {**row, "_id": letter * 32, "state": state, "attempt": 1, "content": {"text": "secret-word"}, **changes}
+
+
+def rows_by_letter() -> dict[str, dict[str, Any]]:
+    async def read() -> list[dict[str, Any]]:
+        async with opened() as store:
+            return await store["reply_ledger"].find({}).to_list(None)
+
+    return {row["_id"][0]: row for row in asyncio.run(read())}
+
+
+def test_a_person_settles_an_uncertain_reply_once_and_it_is_kept_who_and_why(hub: Hub) -> None:
+    put(reply_ledger=[a_row("a", "uncertain"), a_row("b", "uncertain"), a_row("c", "sent")])
+
+    hub("replies", "settle", "aaaaaa", "--sent", "--reason", "it stands there", "--by", "an")
+    hub("replies", "settle", "bbbbbb", "--not-sent", "--reason", "looked twice", "--by", "an")
+    refused = [
+        hub("replies", "settle", "aaaaaa", "--not-sent", "--reason", "x", code=6),
+        hub("replies", "settle", "cccccc", "--sent", "--reason", "x", code=6),
+    ]
+
+    rows = rows_by_letter()
+    assert (rows["a"]["state"], rows["a"]["settled_by"]) == ("sent", "person")
+    assert (rows["b"]["state"], rows["b"]["reason"]) == ("failed", "send.not_sent_by_person")
+    decision = rows["b"]["decisions"][0]
+    assert (decision["by"], decision["action"], decision["reason"]) == ("an", "not_sent", "looked twice")
+    assert all("[reply_not_uncertain]" in answer.output for answer in refused)
+    assert "decisions" not in rows["c"]
+    assert "[reason_missing]" in hub("replies", "settle", "aaaaaa", "--sent", "--reason", " ", code=2).output
+    assert "[reply_not_found]" in hub("replies", "settle", "dddddd", "--sent", "--reason", "x", code=3).output
+    assert "[id_malformed]" in hub("replies", "settle", "x", "--sent", "--reason", "x", code=2).output
+
+
+def test_failed_replies_are_counted_by_reason_and_queued_again_only_with_yes(hub: Hub) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    put(
+        reply_ledger=[
+            a_row("a", "failed", reason="token.refused", failures=9),
+            a_row("b", "failed", reason="window.closed"),
+            a_row("c", "failed", reason="token.refused", requested_at=long_ago),
+            a_row("d", "failed", reason="token.refused", erased_at=long_ago),
+            a_row("e", "failed", reason="page.unknown", app_id=None),
+            a_row("f", "uncertain", reason="send.lease_expired"),
+        ]
+    )
+
+    asked = json.loads(hub("replies", "requeue", "--all", "--json").stdout)
+    assert asked == {
+        "reasons": {"token.refused": 1, "window.closed": 1},
+        "requeued": [],
+        "would_requeue": ["a" * 32, "b" * 32],
+    }
+    assert rows_by_letter()["a"]["state"] == "failed"
+
+    hub("replies", "requeue", "--all", "--code", "token.refused", "--yes", "--reason", "linked again")
+    hub("replies", "requeue", "cccccc", "--yes", "--reason", "still wanted")
+
+    rows = rows_by_letter()
+    assert {letter: row["state"] for letter, row in rows.items()} == {
+        "a": "queued",
+        "b": "failed",
+        "c": "queued",
+        "d": "failed",
+        "e": "failed",
+        "f": "uncertain",
+    }
+    assert (rows["a"]["failures"], rows["a"]["decisions"][0]["reason"]) == (0, "linked again")
+    for letter in "def":
+        assert "[reply_not_failed]" in hub("replies", "requeue", letter * 6, code=6).output
+    assert "[requeue_what]" in hub("replies", "requeue", code=2).output
+    assert "[reason_missing]" in hub("replies", "requeue", "--all", "--yes", code=2).output
+
+
 def test_tokens_are_judged_and_never_shown(hub: Hub) -> None:
     now = datetime.now(UTC)
     token = {

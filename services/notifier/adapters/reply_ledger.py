@@ -465,6 +465,30 @@ class ReplyLedger:
         await bulk_update(self._rows, updates)
         return {document["message_id"] for document in documents}
 
+    async def erase(self, withdrawn: Mapping[str, datetime]) -> int:
+        """Erase what was written to citizens before they asked for it; one without a text is never sent.
+
+        Of an unfinished reply the digest of its text stays until its echo had time to come.
+
+        Args:
+            withdrawn: moments by citizen.
+
+        Returns:
+            How many texts were erased now.
+        """
+        erased = 0
+        for citizen_key, at in withdrawn.items():
+            before: Document = {"citizen_key": citizen_key, "requested_at": {"$lte": at}}
+            with store_errors():
+                answer = await self._rows.update_many(
+                    {**before, "erased_at": None}, {"$set": {"content": {"text": ""}, "erased_at": at}}
+                )
+                await self._rows.update_many(
+                    {**before, "state": {"$nin": list(UNFINISHED)}}, {"$set": {"text_sha256": None}}
+                )
+            erased += answer.modified_count
+        return erased
+
     # Looking
 
     async def counts(self) -> dict[str, int]:

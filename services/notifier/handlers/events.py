@@ -111,8 +111,9 @@ async def note_changes(received: Sequence[Received[CitizenChanged]], deps: Notif
     """
     facts = merged(facts_of_change(one.event) for one in received)
     await deps.contacts.learn(facts)
-    withdrawn = [fact.citizen_key for fact in facts if fact.withdrawn_at is not None]
-    log.info("changes.noted", count=len(received), citizens=len(facts), withdrawn=withdrawn)
+    withdrawn = {fact.citizen_key: fact.withdrawn_at for fact in facts if fact.withdrawn_at is not None}
+    erased = await deps.ledger.erase(withdrawn) if withdrawn else 0
+    log.info("changes.noted", count=len(received), citizens=len(facts), withdrawn=list(withdrawn), erased=erased)
 
 
 async def note_choices(received: Sequence[Received[CitizenChose]], deps: NotifierDeps) -> None:

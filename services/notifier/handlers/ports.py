@@ -93,6 +93,10 @@ class Ledger(Protocol):
         """Note reports on replies."""
         ...
 
+    async def erase(self, withdrawn: Mapping[str, datetime]) -> int:
+        """Erase what was written to citizens who withdrew."""
+        ...
+
 
 class Reports(Protocol):
     """Echoes and receipts."""

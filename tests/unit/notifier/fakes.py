@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Row:
     owner: str | None = None
     is_called: bool = False
     attempt_started_at: datetime | None = None
+    erased_at: datetime | None = None
     uncertain_at: datetime | None = None
     checks: int = 0
     message_id: str | None = None
@@ -310,6 +311,22 @@ class FakeLedger:
                     entry.moments[kind] = min(at, entry.moments.get(kind, at))
         self._fail_after(fails)
         return known
+
+    async def erase(self, withdrawn: Mapping[str, datetime]) -> int:
+        fails = await self._fail_before()
+        erased = 0
+        for entry in self.rows.values():
+            event = entry.row.event
+            at = withdrawn.get(event.citizen_key)
+            if at is None or event.occurred_at > at:
+                continue
+            if entry.erased_at is None:
+                entry.row = replace(entry.row, event=event.model_copy(update={"content": ReplyContent()}))
+                entry.erased_at, erased = at, erased + 1
+            if entry.state not in UNFINISHED:
+                entry.text_sha256 = ""
+        self._fail_after(fails)
+        return erased
 
 
 class FakeReports:
