@@ -18,7 +18,7 @@ import pytest
 from shared.crash import KILLED
 from shared.ids import citizen_key
 from tests.factories import OA_ID
-from tests.unit.notifier.broadcast_stage import KEY, Stage, a_stage, user_id
+from tests.unit.notifier.broadcast_stage import KEY, STOPPED, Stage, a_stage, user_id
 
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE, WAVE = 30, 5
@@ -29,7 +29,7 @@ async def stage(mongo_uri: str, tmp_path: Path) -> AsyncIterator[Stage]:
     async with a_stage(mongo_uri, tmp_path) as one:
         await one.followers(PEOPLE)
         opted_out = {"_id": citizen_key(OA_ID, user_id(0))}
-        await one.store["contacts"].update_one(opted_out, {"$set": {"opted_out": True}})
+        await one.store["contacts"].update_one(opted_out, {"$set": {"choices": STOPPED}})
         await one.schedule("b1", people=PEOPLE)
         yield one
 

@@ -14,7 +14,16 @@ from services.notifier.handlers.events import note_reports
 from shared.ids import citizen_key, deterministic_id, text_digest
 from shared.kafka import Received
 from tests.factories import OA_ID, a_report
-from tests.unit.notifier.broadcast_stage import TEXT, Stage, a_contact, a_stage, open_rooms, settings_of, user_id
+from tests.unit.notifier.broadcast_stage import (
+    STOPPED,
+    TEXT,
+    Stage,
+    a_contact,
+    a_stage,
+    open_rooms,
+    settings_of,
+    user_id,
+)
 from tests.unit.notifier.zalo_stub import Call, ZaloStub, accepts, loses_the_answer, refuses
 
 
@@ -162,7 +171,7 @@ async def test_who_opted_out_after_the_snapshot_gets_nothing_and_the_reason_is_k
     await small.schedule("b1", people=30)
     await small.rooms.runner.look()
     await small.rooms.runner.build_all()
-    await small.store["contacts"].update_one({"_id": citizen_key(OA_ID, user_id(5))}, {"$set": {"opted_out": True}})
+    await small.store["contacts"].update_one({"_id": citizen_key(OA_ID, user_id(5))}, {"$set": {"choices": STOPPED}})
 
     await small.work("b1")
 

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from services.notifier.adapters.contact_store import contact_choices
-from services.notifier.domain.audience import ContactView
+from services.notifier.domain.audience import Audience, ContactView, Terms, matches
 from services.notifier.domain.choices import Wishes, wishes
 from services.notifier.domain.lanes import Reach
 from shared.mongo import Document, Store, store_errors
@@ -76,6 +76,25 @@ class AudienceStore:
     def _views(self, of_person: list[Document]) -> list[ContactView]:
         wanted = wishes(map(contact_choices, of_person), self._topics)  # what was chosen on one page holds on all
         return [_view(document, wanted) for document in of_person]
+
+    async def meant_in_slice(self, lower: str, upper: str, terms: Terms) -> list[str]:
+        """The persons from `lower` on, before `upper`, whom an audience means; by name.
+
+        An audience of everybody, or of whole pages, needs no more of a contact than its person.
+
+        Raises:
+            StoreUnavailable: unreachable.
+        """
+        audience = terms.audience
+        if audience != Audience(units=audience.units):
+            people = await self.in_slice(lower, upper)
+            return [contacts[0].person for contacts in people if any(matches(one, terms) for one in contacts)]
+        wanted: Document = {"person": {"$gte": lower, "$lt": upper}}
+        if audience.units:
+            wanted["page"] = {"$in": [page for page, unit in terms.unit_by_page.items() if unit in audience.units]}
+        with store_errors():
+            documents = await self._contacts.find(wanted, {"_id": 0, "person": 1}).to_list(None)
+        return sorted({document["person"] for document in documents})
 
     async def people(self, *, slice_persons: int = SLICE_PERSONS) -> AsyncIterator[list[ContactView]]:
         """All contacts of one person after another; the memory of one slice.

@@ -14,8 +14,10 @@ Source: docs/architecture/broadcasts.md.
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from services.notifier.domain.audience import Had
 from services.notifier.domain.copies import (
@@ -35,7 +37,7 @@ from services.notifier.domain.copies import (
     copy_id,
     total,
 )
-from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain
+from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.settlement import OpenSend, Proof
 from shared.crash import crash_point
 from shared.errors import StoreUnavailable
@@ -339,12 +341,26 @@ class RecipientLedger:
             StoreUnavailable: repeat the call.
         """
         crash_point("notifier.broadcast.before_record")
-        doubles = await bulk_update(self._rows, [_recording(chunk, result) for result in results])
-        if doubles:
-            # Zalo gave one message id twice, or an echo settled another send with it: keep the fact, not the id.
-            without_id = [_recording(chunk, results[index], is_id_taken=True) for index in doubles]
-            await bulk_update(self._rows, without_id)
+        alike: dict[tuple[Any, ...], list[CopyResult]] = defaultdict(list)
+        for result in results:
+            alike[result.copy.attempt, _without_message(result.step), result.ended_at].append(result)
+        for group in alike.values():
+            try:
+                with store_errors():
+                    await self._rows.update_many(*_recording(chunk, group))
+            except DuplicateKeyError:
+                # Zalo gave one message id twice, or an echo settled another send with it: keep the fact, not the id.
+                await self._record_singly(chunk, group)
         crash_point("notifier.broadcast.after_record")
+
+    async def _record_singly(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
+        for result in results:
+            try:
+                with store_errors():
+                    await self._rows.update_many(*_recording(chunk, [result]))
+            except DuplicateKeyError:
+                with store_errors():
+                    await self._rows.update_many(*_recording(chunk, [result], is_id_taken=True))
 
     async def recent(self, copies: Sequence[Copy], *, broadcast_id: str, now: datetime) -> dict[str, Recent]:
         """What other broadcasts each person has had, or is getting now; those with nothing are missing."""
@@ -608,31 +624,45 @@ def _row_document(row_id: str, chunk: Chunk, copy: Copy, text_sha256: str, now: 
     }
 
 
-def _recording(chunk: Chunk, result: CopyResult, *, is_id_taken: bool = False) -> UpdateOne:
-    copy, step, ended_at = result.copy, result.step, result.ended_at
+def _without_message(step: Step | Skipped) -> Step | Skipped:
+    """What the outcomes of one wave have in common."""
+    return replace(step, message_id="" if step.message_id else None) if isinstance(step, Sent) else step
+
+
+def _recording(
+    chunk: Chunk, results: Sequence[CopyResult], *, is_id_taken: bool = False
+) -> tuple[Document, list[Document]]:
+    """One write for outcomes that are alike but for their message ids.
+
+    A write for each row costs a server that makes every write durable by itself a flush for each.
+    """
+    first = results[0]
+    row_ids = [copy_id(chunk.broadcast_id, result.copy.person) for result in results]
     fence: Document = {
-        "_id": copy_id(chunk.broadcast_id, copy.person),
+        "_id": {"$in": row_ids},
         "owner": chunk.owner,
-        "attempt": copy.attempt,
+        "attempt": first.copy.attempt,
         "state": "sending",
     }
     fields: Document
-    match step:
+    match first.step:
         case Sent(message_id, quota_type):
             # An acceptance is a proof: it is recorded after the lease too.
             fence["state"] = {"$in": ["sending", "uncertain"]}
-            fields = {"state": "sent", "reason": None, "sent_at": ended_at, "finished_at": ended_at}
+            fields = {"state": "sent", "reason": None, "sent_at": first.ended_at, "finished_at": first.ended_at}
             if quota_type is not None:
-                fields["quota_type"] = quota_type
+                fields["quota_type"] = {"$literal": quota_type}
             if message_id is not None:
-                fields["reported_message_id" if is_id_taken else "message_key"] = message_id
+                message_ids = [result.step.message_id for result in results if isinstance(result.step, Sent)]
+                of_row = {"$arrayElemAt": [{"$literal": message_ids}, {"$indexOfArray": [row_ids, "$_id"]}]}
+                fields["reported_message_id" if is_id_taken else "message_key"] = of_row
         case TryAgain(at, reason, failures):
             fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason}
         case Fail(reason):
-            fields = {"state": "failed", "reason": reason, "finished_at": ended_at}
+            fields = {"state": "failed", "reason": reason, "finished_at": first.ended_at}
         case Park(reason, why):
-            fields = {"state": "uncertain", "reason": reason, "why": why, "uncertain_at": ended_at}
-            fields |= {"checks": 0, "due_at": ended_at}
+            fields = {"state": "uncertain", "reason": reason, "why": {"$literal": why}, "uncertain_at": first.ended_at}
+            fields |= {"checks": 0, "due_at": first.ended_at}
         case Skipped(reason):
-            fields = {"state": "skipped", "reason": reason, "finished_at": ended_at}
-    return UpdateOne(fence, {"$set": fields})
+            fields = {"state": "skipped", "reason": reason, "finished_at": first.ended_at}
+    return fence, [{"$set": fields}]

@@ -7,7 +7,7 @@ from typing import Protocol
 from services.notifier.adapters.rate_bucket import Grant
 from services.notifier.adapters.reply_ledger import Expired, LedgerRow, Result
 from services.notifier.adapters.zalo_copies import Address, Form
-from services.notifier.domain.audience import ContactView
+from services.notifier.domain.audience import ContactView, Terms
 from services.notifier.domain.broadcast import Broadcast, BroadcastState, Snapshot
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.copies import Chunk, Copy, CopyResult, Counts, NewChunk, Progress, Recent, Row, Skip
@@ -129,7 +129,7 @@ class Contacts(Protocol):
 class Rates(Protocol):
     """Shared rate limits."""
 
-    async def take(self, bucket_id: str, wanted: int) -> Grant:
+    async def take(self, bucket_id: str, wanted: int, *, reserved_share: float = ...) -> Grant:
         """Take tokens."""
         ...
 
@@ -283,6 +283,10 @@ class AudienceReader(Protocol):
 
     async def size(self) -> int:
         """Estimate how many contacts there are."""
+        ...
+
+    async def meant_in_slice(self, lower: str, upper: str, terms: Terms) -> list[str]:
+        """Name the persons between two bounds whom an audience means."""
         ...
 
     async def in_slice(self, lower: str, upper: str) -> list[list[ContactView]]:

@@ -19,9 +19,9 @@ from typing import TypeVar
 
 from prometheus_client import Counter as Metric
 
-from services.notifier.adapters.rate_bucket import app_bucket, page_bucket
+from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
 from services.notifier.adapters.zalo_copies import Address, Form, message_form, template_form
-from services.notifier.domain.audience import ContactView, Terms, matches, plan
+from services.notifier.domain.audience import ContactView, Terms, plan
 from services.notifier.domain.broadcast import Broadcast, BroadcastState, NotAllowed, Snapshot, act
 from services.notifier.domain.copies import (
     Chunk,
@@ -318,9 +318,8 @@ class BroadcastRunner:
             if await self._outside.broadcasts.state_of(broadcast.id) != "running":
                 return None
             numbers = [missing.popleft() for _ in range(min(CHUNKS_AT_ONCE, len(missing)))]
-            await self._copies.add_chunks(
-                [await self._chunk_of(broadcast.id, slice_of(n, count), terms) for n in numbers]
-            )
+            chunks = await asyncio.gather(*(self._chunk_of(broadcast.id, slice_of(n, count), terms) for n in numbers))
+            await self._copies.add_chunks(chunks)
             if missing and missing[0] % (CHUNKS_AT_ONCE * 5) < CHUNKS_AT_ONCE:
                 there = await self._copies.built(broadcast.id)
                 missing = deque(number for number in missing if number not in there)
@@ -339,10 +338,8 @@ class BroadcastRunner:
         return snapshot
 
     async def _chunk_of(self, broadcast_id: str, part: Slice, terms: Terms) -> NewChunk:
-        people = await self._outside.audience.in_slice(part.first, part.end)
-        return NewChunk(
-            broadcast_id, part, tuple(contacts[0].person for contacts in people if is_meant(contacts, terms))
-        )
+        persons = await self._outside.audience.meant_in_slice(part.first, part.end, terms)
+        return NewChunk(broadcast_id, part, tuple(persons))
 
     def _terms(self, broadcast: Broadcast, now: datetime) -> Terms:
         day = now.astimezone(VIETNAM).date()
@@ -454,10 +451,13 @@ class BroadcastRunner:
     async def _send_chunk(self, work: _Work) -> None:
         """Wave after wave, as long as the broadcast runs and the chunk is ours."""
         while work.waiting:
-            if not await self._may_go_on(work):
-                break
             started = time.monotonic()
-            if not await self._copies.renew(work.chunk, work.counts):
+            may_go_on, is_ours = await asyncio.gather(
+                self._may_go_on(work), self._copies.renew(work.chunk, work.counts)
+            )
+            if not may_go_on:
+                break
+            if not is_ours:
                 log.warning("chunk.lost", broadcast=work.broadcast.id, chunk=work.chunk.part.number)
                 return
             work.renewed_at = started
@@ -502,7 +502,7 @@ class BroadcastRunner:
     async def _take_tokens(self, bucket_id: str, copies: Sequence[Copy]) -> tuple[Sequence[Copy], float]:
         if not copies:
             return [], 0.0
-        grant = await self._outside.rates.take(bucket_id, len(copies))
+        grant = await self._outside.rates.take(bucket_id, len(copies), reserved_share=RESERVED_SHARE)
         wait_seconds = 0.0
         if grant.tokens < len(copies):
             wait_seconds = min(max(grant.wait_seconds, 0.01), NO_TOKEN_PAUSE_SECONDS)
@@ -676,11 +676,6 @@ class BroadcastRunner:
         """
         await self._settlement.check_uncertain()
         await self._copies.recount_unsettled()
-
-
-def is_meant(contacts: Sequence[ContactView], terms: Terms) -> bool:
-    """Whether the audience means a person; the lane is decided when they are sent to."""
-    return any(matches(contact, terms) for contact in contacts)
 
 
 def _is_article(broadcast: Broadcast) -> bool:

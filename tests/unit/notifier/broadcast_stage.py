@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from tests.unit.notifier.stores import fresh_store
 from tests.unit.notifier.zalo_stub import APP_ID, FIRST_REFRESH_TOKEN, ZaloStub
 
 TEXT = "Chiều nay nước lên nhanh, mời bà con đưa xe lên cao."
+STOPPED = {"broadcasts": {"is_on": False, "at": datetime(2026, 11, 1, tzinfo=UTC), "by": "e" * 32}}
+"""What a contact keeps of somebody who said that they want no broadcasts."""
 KEY = Fernet.generate_key().decode()
 
 

@@ -382,7 +382,7 @@ class FakeRates:
         self.grants: dict[str, Grant] = {}
         self.blocked: list[tuple[str, float]] = []
 
-    async def take(self, bucket_id: str, wanted: int) -> Grant:
+    async def take(self, bucket_id: str, wanted: int, *, reserved_share: float = 0.0) -> Grant:  # noqa: ARG002
         return self.grants.get(bucket_id, Grant(wanted, None, 0.0))
 
     def give_back(self, bucket_id: str, unused: int) -> None:
