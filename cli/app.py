@@ -6,8 +6,10 @@ from typing import Any
 import typer
 
 from cli.commands import (
+    api_token,
     ask,
     asyncapi,
+    broadcast,
     cases,
     dead_letters,
     init,
@@ -15,6 +17,7 @@ from cli.commands import (
     model,
     records,
     replies,
+    send,
     settings,
     status,
     tokens,
@@ -104,6 +107,39 @@ _add(
     'hub replies requeue --all --code token.refused --yes --reason "page linked again"',
     'hub replies requeue 3f9a1c --yes --reason "was not sent"',
 )
+_broadcast = _group("broadcast", "Work broadcasts: one content to an audience, approved by a second person.")
+_add(
+    _broadcast,
+    "draft",
+    broadcast.draft,
+    "hub broadcast draft fire.yaml --as an",
+    'hub broadcast draft --unit tan-chanh-hiep --to-unit tan-chanh-hiep --text "Mời bà con…" --as an',
+    "hub broadcast draft fire.yaml --replaces 4d1f0be0a1c2 --as an",
+)
+_add(_broadcast, "preview", broadcast.preview, "hub broadcast preview 4d1f0be0a1c2 --as an")
+_add(
+    _broadcast,
+    "test",
+    broadcast.send_test,
+    "hub broadcast test 4d1f0be0a1c2 --to 4000000000000000008:2000000000000000001",
+)
+_add(_broadcast, "approve", broadcast.approve, "hub broadcast approve 4d1f0be0a1c2 --as binh")
+_add(_broadcast, "schedule", broadcast.schedule, 'hub broadcast schedule 4d1f0be0a1c2 --at "2026-11-28 07:30" --as an')
+_add(_broadcast, "start", broadcast.start, "hub broadcast start 4d1f0be0a1c2 --as an")
+_add(_broadcast, "watch", broadcast.watch, "hub broadcast watch 4d1f0be0a1c2 --as an")
+_add(_broadcast, "pause", broadcast.pause, 'hub broadcast pause 4d1f0be0a1c2 --note "sai số điện thoại" --as binh')
+_add(_broadcast, "resume", broadcast.resume, "hub broadcast resume 4d1f0be0a1c2 --as an")
+_add(_broadcast, "cancel", broadcast.cancel, "hub broadcast cancel 4d1f0be0a1c2 --as an")
+_add(_broadcast, "show", broadcast.show, "hub broadcast show 4d1f0be0a1c2 --as an")
+_add(_broadcast, "list", broadcast.list_, "hub broadcast list --as an", "hub broadcast list --state running --as an")
+_add(
+    app,
+    "send",
+    send.send,
+    'hub send --dry-run --unit tan-chanh-hiep --text "Mời bà con…" --within-hours 48 --as an',
+    "hub send --dry-run fire.yaml --citizen 4000000000000000008:2000000000000000001 --as an",
+)
+_add(app, "api-token", api_token.api_token, "hub api-token an-nguyen --role publisher --unit tan-chanh-hiep")
 _add(app, "tokens", tokens.tokens, "hub tokens", "hub tokens --json")
 _add(app, "init", init.init, "hub init", "hub init --replication-factor 3 --strict")
 _add(app, "topics", topics.topics, "hub topics", "hub topics --json")

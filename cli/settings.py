@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cli.errors import CommandError, ExitCode
@@ -43,6 +43,8 @@ class CliSettings(HubSettings):
         webhook_url: where Zalo posts to.
         zalo_config_file: apps and pages; `hub webhook send` signs with its keys.
         officer: who answers at this prompt, for `hub cases reply`.
+        hub_api_token: token of who works broadcasts at this prompt; `hub api-token` makes one.
+        hub_person: or their name, whose token `make up` made.
         publish_timeout_seconds: how long to wait for Kafka's acknowledgement.
     """
 
@@ -57,6 +59,8 @@ class CliSettings(HubSettings):
     webhook_url: str = "http://127.0.0.1:8001/webhooks/zalo"
     zalo_config_file: Path | None = None
     officer: str | None = Field(default=None, max_length=128, validation_alias="HUB_OFFICER")
+    hub_api_token: SecretStr | None = None
+    hub_person: str | None = Field(default=None, max_length=64)
     publish_timeout_seconds: float = Field(default=10.0, gt=0, le=120, validation_alias="HUB_PUBLISH_TIMEOUT_SECONDS")
 
     @classmethod

@@ -63,6 +63,11 @@ class Terminal:
         """Print one JSON document."""
         sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2, default=_plain) + "\n")
 
+    def line(self, content: Any) -> None:
+        """Print one JSON document on one line, at once: for those who follow."""
+        sys.stdout.write(json.dumps(content, ensure_ascii=False, default=_plain) + "\n")
+        sys.stdout.flush()
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
         """Print rows; numbers to the right, texts escaped."""
         if self.as_json:

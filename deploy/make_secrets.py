@@ -11,6 +11,7 @@ import base64
 import os
 import secrets
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import yaml
 from cryptography.fernet import Fernet
 
 from deploy.mongo_setup import services
+from shared.api_people import DEMO_PEOPLE, new_person
 from shared.directory import load_directory
 from shared.errors import ConfigurationError
 from shared.zalo_config import load_zalo_config
@@ -120,6 +122,21 @@ class Folder:
         self.made.append(name)
 
 
+def make_people(folder: Folder, people: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """Make the file of those who may work broadcasts; their tokens lie beside it, and no container reads those.
+
+    Without people it lets nobody in: `hub api-token` makes the rows.
+    """
+    if (folder.path / "api_tokens.yaml").exists():
+        return
+    rows = []
+    for person, (name, roles) in people.items():
+        token, row = new_person(person, roles, name=name)
+        folder.always(f"api_token_{person}", token)
+        rows.append(row)
+    folder.once("api_tokens.yaml", yaml.safe_dump({"people": rows}, allow_unicode=True, sort_keys=False))
+
+
 def make(folder: Folder, *, zalo: Path | None) -> None:
     """Make what is missing.
 
@@ -151,6 +168,7 @@ def make(folder: Folder, *, zalo: Path | None) -> None:
         if not derived.exists() or derived.stat().st_mtime < source:
             folder.always(derived.name, yaml.safe_dump(zalo_config_of(reader, config), allow_unicode=True))
     is_demo = config.get("oa_api_url") == SIMULATOR_URL
+    make_people(folder, DEMO_PEOPLE if is_demo else {})
     folder.always("hub.env", f"HUB_ENVIRONMENT={'demo' if is_demo else 'production'}\n")
 
 

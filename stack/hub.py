@@ -351,6 +351,8 @@ class Hub:
             # A ZALO_* left over from an experiment with the real Zalo must not reach the demonstration.
             chosen = {name: value for name, value in chosen.items() if not name.startswith("ZALO_")}
             fixed["ZALO_CONFIG_FILE"] = str(self.home / "zalo.yaml")
+            if "API_TOKENS" not in chosen:
+                usual["API_TOKENS_FILE"] = str(zalo.write_demo_people(self.home))
         elif self.settings.zalo_config_file:
             fixed["ZALO_CONFIG_FILE"] = str(self.settings.zalo_config_file.expanduser().resolve())
         return usual | chosen | fixed

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from shared.api_people import DEMO_PEOPLE, new_person
 from shared.directory import load_directory
 from shared.errors import ConfigurationError
 from shared.zalo_config import load_zalo_config
@@ -67,6 +68,24 @@ def _new_page(slug: str, oa_id: int) -> dict[str, str]:
         "name": "",
         "refresh_token": secrets.token_urlsafe(48),
     }
+
+
+def write_demo_people(home: Path) -> Path:
+    """Make the tokens of two persons, once: one who writes broadcasts and one who approves them.
+
+    Returns:
+        The file with their digests, for the notifier. The tokens are in `people/`, for `hub --as`.
+    """
+    file = home / "api-tokens.yaml"
+    if not file.exists():
+        (home / "people").mkdir(mode=0o700, exist_ok=True)
+        rows = []
+        for person, (name, roles) in DEMO_PEOPLE.items():
+            token, row = new_person(person, roles, name=name)
+            write_private(home / "people" / f"{person}.token", token)
+            rows.append(row)
+        write_private(file, yaml.safe_dump({"people": rows}, allow_unicode=True, sort_keys=False))
+    return file
 
 
 def check_own_config(file: Path | None, environment: Mapping[str, str]) -> None:

@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from faststream.kafka import KafkaRouter
 from prometheus_client import Gauge
+from structlog.contextvars import bind_contextvars
 
+from services.notifier.adapters.api_tokens import ApiTokens
 from services.notifier.adapters.audience_store import AudienceStore
 from services.notifier.adapters.broadcast_store import BroadcastStore
 from services.notifier.adapters.clock import ServerClock
 from services.notifier.adapters.contact_store import ContactStore
-from services.notifier.adapters.delivery_rules import load_delivery_rules
+from services.notifier.adapters.delivery_rules import load_delivery_rules, load_topics
 from services.notifier.adapters.lane_rules import load_lane_book
 from services.notifier.adapters.rate_bucket import RateBuckets, app_bucket, page_bucket
 from services.notifier.adapters.recipient_ledger import RecipientLedger
@@ -24,7 +26,11 @@ from services.notifier.adapters.report_store import ReportStore
 from services.notifier.adapters.token_store import TokenStore
 from services.notifier.adapters.zalo import ZaloClient
 from services.notifier.adapters.zalo_copies import CopyClient
+from services.notifier.endpoints import api
+from services.notifier.endpoints.web import Bounded, Receive, Scope, Send, build_web
+from services.notifier.handlers.broadcasts import Desk
 from services.notifier.handlers.events import NotifierDeps
+from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import TokenKeeper
 from services.notifier.handlers.send_broadcasts import BroadcastAdapters, BroadcastLimits, BroadcastRunner, Pages
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
@@ -37,12 +43,23 @@ from shared.errors import StoreUnavailable
 from shared.kafka import build_broker
 from shared.mongo import Store, open_store
 from shared.service import Health, ServiceApp, build_service
+from shared.telemetry import get_logger
 from shared.zalo_config import load_zalo_config
+
+log = get_logger()
 
 LEDGER_ROWS = Gauge("hub_ledger_rows", "Replies in the ledger by state, counted up to a bound", ["state"])
 OLDEST_DUE_SECONDS = Gauge("hub_ledger_oldest_due_seconds", "How long the longest waiting due reply waits")
 
 MEASURE_EVERY_SECONDS = 5.0
+
+
+class NoArticles:
+    """Until articles are sent none has been."""
+
+    async def sent_since(self, page: str, since: datetime) -> int:  # noqa: ARG002
+        """No article went out."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,7 @@ class Rooms:
     copy_client: CopyClient
     runner: BroadcastRunner
     deps: NotifierDeps
+    desk: Desk
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -147,7 +165,9 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
             pays_beyond_free=settings.send_beyond_free_window,
         ),
     )
-    broadcasts, audience = BroadcastStore(store), AudienceStore(store)
+    topics = load_topics(settings.data_dir)
+    broadcasts, audience = BroadcastStore(store), AudienceStore(store, topics)
+    book, directory = load_lane_book(settings.data_dir), load_directory(settings.data_dir)
     copy_client = CopyClient(
         zalo_config,
         rules.errors,
@@ -159,8 +179,8 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         BroadcastAdapters(broadcasts, copies, audience, rates, tokens, copy_client, clock),
         of_copies,
         rules,
-        load_lane_book(settings.data_dir),
-        Pages({page.oa_id: page.app_id for page in zalo_config.pages}, load_directory(settings.data_dir)),
+        book,
+        Pages({page.oa_id: page.app_id for page in zalo_config.pages}, directory),
         BroadcastLimits(
             workers=settings.broadcast_workers,
             wave=settings.broadcast_wave,
@@ -173,6 +193,8 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         ),
     )
     deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config, of_copies)
+    forecaster = Forecaster(audience, copies, NoArticles(), book, rules, directory, clock)
+    desk = Desk(broadcasts, copies, forecaster, ledger, book, zalo_config, clock, topics, settings.broadcast_staff_tag)
     return Rooms(
         store,
         clock,
@@ -188,15 +210,40 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         copy_client,
         runner,
         deps,
+        desk,
     )
 
 
-def build_app(settings: NotifierSettings) -> ServiceApp:
+@dataclass(frozen=True)
+class Notifier:
+    """The notifier: an ASGI application made of the API for people and of what every service has."""
+
+    service: ServiceApp
+    web: Bounded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lifespan and health belong to the service, everything under /v1/ to the API."""
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            bind_contextvars(service=SERVICE)
+            await self.web(scope, receive, send)
+        else:
+            await self.service(scope, receive, send)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The HTTP API's contract; committed as docs/openapi/notifier.json."""
+    return build_web(None, ApiTokens(""), api.router, about=api.__doc__ or "").openapi()
+
+
+def build_app(settings: NotifierSettings) -> Notifier:
     """Build the service; nothing connects before its lifespan begins.
 
     Raises:
-        ConfigurationError: a data file or the Zalo configuration is wrong.
+        ConfigurationError: a data file, the Zalo configuration or the file of tokens is wrong.
     """
+    people = ApiTokens(settings.api_tokens.get_secret_value())
+    if not people:
+        log.warning("api.lets_nobody_in", why="API_TOKENS names nobody")
     rooms = build_rooms(settings)
     router = KafkaRouter()
     progress = subscribe(router, rooms.deps, DeadLetters(rooms.store, SERVICE))
@@ -206,7 +253,7 @@ def build_app(settings: NotifierSettings) -> ServiceApp:
     health.facts["ledger"] = lambda: ledger_facts(rooms.ledger, rooms.clock, rooms.sender)
     health.facts["pages"] = rooms.tokens.facts
 
-    return build_service(
+    service = build_service(
         SERVICE,
         settings,
         broker=broker,
@@ -216,6 +263,7 @@ def build_app(settings: NotifierSettings) -> ServiceApp:
         workers=[*rooms.workers, partial(measure_ledger, rooms)],
         health=health,
     )
+    return Notifier(service, Bounded(build_web(rooms.desk, people, api.router, about=api.__doc__ or "")))
 
 
 async def measure_ledger(rooms: Rooms) -> None:

@@ -12,3 +12,21 @@ class TokenUnavailable(HubError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Rejected(HubError):
+    """A request of a person cannot be carried out; nothing was changed.
+
+    Attributes:
+        reason: stable code for the caller.
+        status: as HTTP says it.
+        detail: in words, where the code alone does not tell what to correct.
+    """
+
+    code = "request.rejected"
+
+    def __init__(self, reason: str, *, status: int, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.status = status
+        self.detail = detail

@@ -36,6 +36,8 @@ class NotifierSettings(HubSettings):
         send_beyond_free_window: send between 48 h and 7 d too, where the package or the account pays.
         token_refresh_after_hours: age at which an access token of 25 h is renewed.
         refresh_token_alarm_days: an alarm this long before a refresh token of 90 days ends.
+        api_tokens: who may work broadcasts: people, roles and digests of their tokens; `hub api-token` makes the lines.
+        broadcast_staff_tag: tag that a page's administrator gives to colleagues; test sends go to them alone.
         stop_seconds: how long a stopping process waits for its calls in flight.
     """
 
@@ -56,6 +58,8 @@ class NotifierSettings(HubSettings):
     send_beyond_free_window: bool = True
     token_refresh_after_hours: float = Field(default=20.0, gt=0, le=24)
     refresh_token_alarm_days: float = Field(default=14.0, ge=0, le=90)
+    api_tokens: SecretStr = SecretStr("")
+    broadcast_staff_tag: str = Field(default="Cán bộ", min_length=1, max_length=64)
     stop_seconds: float = Field(default=12.0, ge=0, le=60)
 
     @field_validator("token_encryption_key")

@@ -10,6 +10,7 @@ import yaml
 
 from deploy import mongo_setup
 from deploy.make_secrets import MONGO_USERS, Folder, make
+from services.notifier.adapters.api_tokens import ApiTokens
 from shared.collections import ALL_COLLECTIONS
 from shared.zalo_config import load_zalo_config
 from tests.compose.harness import ROOT, missing
@@ -67,6 +68,24 @@ def test_router_gets_the_pages_and_no_key_at_all(folder: Folder) -> None:
     assert app["app_secret"] not in text
     assert app["oa_secret_keys"][0] not in text
     assert "refresh_token" not in text
+
+
+def test_the_notifiers_file_of_people_holds_digests_and_their_tokens_are_mounted_nowhere(folder: Folder) -> None:
+    text = (folder.path / "api_tokens.yaml").read_text("utf-8")
+    tokens = {file.name: file.read_text("utf-8") for file in folder.path.glob("api_token_*")}
+    assert set(tokens) == {"api_token_an", "api_token_binh"}
+    assert not any(token in text for token in tokens.values())
+    assert "api_token_" not in (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert len(ApiTokens(text)) == 2
+
+
+def test_with_real_pages_nobody_is_let_in_until_somebody_is_named(folder: Folder, tmp_path: Path) -> None:
+    mine = _zalo(folder, "simulator") | {"oa_api_url": "https://zalo.example"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine), "utf-8")
+    real = Folder(tmp_path / "real")
+    make(real, zalo=tmp_path / "mine.yaml")
+    assert len(ApiTokens((real.path / "api_tokens.yaml").read_text("utf-8"))) == 0
+    assert list(real.path.glob("api_token_*")) == []
 
 
 @pytest.mark.parametrize("reader", ["intake", "router", "notifier", "console", "simulator"])

@@ -301,7 +301,7 @@ def test_each_service_sees_only_its_own_secrets(stack: Compose) -> None:
     expected = {
         "intake": {"mongo_uri", "zalo.yaml"},
         "router": {"mongo_uri", "zalo.yaml"},
-        "notifier": {"mongo_uri", "zalo.yaml", "token_encryption_key"},
+        "notifier": {"mongo_uri", "zalo.yaml", "token_encryption_key", "api_tokens"},
         "console": {"mongo_uri", "zalo.yaml", "console_demo_password"},
         "simulator": {"zalo.yaml"},
     }

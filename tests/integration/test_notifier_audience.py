@@ -133,6 +133,17 @@ async def test_every_person_comes_once_and_whole_however_the_slices_fall(store: 
     assert await audience.size() % 256 == 0
 
 
+async def test_a_few_citizens_are_seen_with_all_pages_of_their_persons(store: Store) -> None:
+    for key, by_app in [("41:1", BY_APP), ("42:7", BY_APP), ("41:2", None)]:
+        oa_id, user_id = key.split(":")
+        document = {"_id": key, "page": "p", "oa_id": oa_id, "user_id": user_id, "person": person_of(by_app or key)}
+        await store["contacts"].insert_one(document)
+
+    found = await AudienceStore(store).of_citizens(["41:1", "41:404"])
+
+    assert [[view.reach.citizen_key for view in contacts] for contacts in found] == [["41:1", "42:7"]]
+
+
 async def test_a_slice_is_read_through_the_index(store: Store) -> None:
     explained = str(await store["contacts"].find({"person": {"$gte": "a", "$lt": "b"}}).explain())
 

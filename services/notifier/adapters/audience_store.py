@@ -4,7 +4,7 @@ A person's name is a hash, so persons are spread evenly and any part of them is 
 are read slice by slice in the memory of one, and slices can be shared out among replicas.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -69,6 +69,21 @@ class AudienceStore:
         with store_errors():
             cursor = self._contacts.find({"person": {"$gte": lower, "$lt": upper}}, _FIELDS)
             documents = await cursor.to_list(None)
+        return self._by_person(documents)
+
+    async def of_citizens(self, citizen_keys: Sequence[str]) -> list[list[ContactView]]:
+        """All contacts, on whatever page, of the persons these citizens are; unknown ones are missing.
+
+        Raises:
+            StoreUnavailable: unreachable.
+        """
+        with store_errors():
+            cursor = self._contacts.find({"_id": {"$in": list(citizen_keys)}}, {"person": 1})
+            persons = [document["person"] for document in await cursor.to_list(None) if "person" in document]
+            documents = await self._contacts.find({"person": {"$in": persons}}, _FIELDS).to_list(None)
+        return self._by_person(documents)
+
+    def _by_person(self, documents: list[Document]) -> list[list[ContactView]]:
         # Sorted here: together with a range on the same index a sort costs some servers the whole collection.
         documents.sort(key=lambda document: (document["person"], document["_id"]))
         return [self._views(list(same)) for _, same in groupby(documents, key=itemgetter("person"))]

@@ -140,6 +140,12 @@ class Draft(BaseModel):
     )
     pays: bool = Field(default=False, description="also use lanes that cost something")
 
+    @model_validator(mode="after")
+    def _audience_is_possible(self) -> Self:
+        if self.content.article is not None and self.audience != Audience(units=self.audience.units):
+            raise ValueError("an article is shown to all followers of its pages: of the audience give only `units`")
+        return self
+
     @property
     def digest(self) -> str:
         """Names exactly this draft."""
@@ -161,7 +167,7 @@ class Forecast:
         costs: people by what it costs.
         refused: people who get nothing, by reason.
         pages: people by page, of those who get it.
-        articles: for an article, pages by what would happen: `article` or the reason why not.
+        articles: for an article, by page what would happen: `article` or the reason why not.
         quiet_until: it would wait until then.
     """
 
@@ -170,7 +176,7 @@ class Forecast:
     costs: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     pages: Mapping[str, int] = field(default_factory=dict)
-    articles: Mapping[str, int] = field(default_factory=dict)
+    articles: Mapping[str, str] = field(default_factory=dict)
     quiet_until: datetime | None = None
 
 
@@ -296,6 +302,18 @@ def act(
             return replace(changed, finished_at=at)
         case _:
             return changed
+
+
+def running_seconds(broadcast: Broadcast, now: datetime) -> float:
+    """How long it has been running, pauses left out."""
+    seconds, since = 0.0, None
+    for entry in broadcast.history:
+        if entry.action in {"start", "resume"}:
+            since = entry.at
+        elif since is not None and entry.action in {"pause", "cancel", "finish"}:
+            seconds += (entry.at - since).total_seconds()
+            since = None
+    return seconds if since is None else seconds + (now - since).total_seconds()
 
 
 def _objection(broadcast: Broadcast, action: Action, by: str, at: datetime, starts_at: datetime | None) -> str | None:

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import stat
 from pathlib import Path
@@ -88,3 +89,20 @@ def test_without_the_simulator_a_file_that_is_not_there_is_named(tmp_path: Path)
 def test_without_the_simulator_a_good_file_is_enough(tmp_path: Path) -> None:
     zalo.write_demo_config(tmp_path / "zalo.yaml", "https://zalo.example", DATA)
     zalo.check_own_config(tmp_path / "zalo.yaml", {})
+
+
+def test_two_persons_of_the_demonstration_have_tokens_of_their_own_that_stay(tmp_path: Path) -> None:
+    file = zalo.write_demo_people(tmp_path)
+    before = {path.name: path.read_text() for path in (tmp_path / "people").iterdir()}
+    zalo.write_demo_people(tmp_path)
+
+    people = yaml.safe_load(file.read_text("utf-8"))["people"]
+    assert {person["person"] for person in people} == {"an", "binh"}
+    assert {path.name: path.read_text() for path in (tmp_path / "people").iterdir()} == before
+    assert len(set(before.values())) == 2
+    for person in people:
+        token = before[f"{person['person']}.token"]
+        assert hashlib.sha256(token.encode()).hexdigest() == person["token_sha256"]
+        assert token not in file.read_text("utf-8")
+    for path in (file, *(tmp_path / "people").iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600

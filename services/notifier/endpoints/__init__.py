@@ -1,0 +1,1 @@
+"""The HTTP edge: the API for people and programs that work with broadcasts."""
