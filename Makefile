@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status scale simulator dev smoke test bench check format lint types imports unit browser promtool venv
+.PHONY: help up down reset logs status scale simulator dev smoke test bench campaign check format lint types imports unit browser promtool venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -69,6 +69,9 @@ test: venv browser promtool ## every test: unit, conformance, integration and e2
 
 bench: venv ## intake and router beside bare programs on the same servers; one of them: make bench T=router
 	$(PY) -m tests.bench $(T)
+
+campaign: venv ## a broadcast to 59,881 followers while replicas, brokers and the database are killed; smaller: make campaign T="--followers 5000"
+	$(PY) -m tests.campaigns.broadcast $(T)
 
 browser: ## install Chromium for the browser tests when there is none (as root, with apt-get)
 	sh stack/browser.sh
