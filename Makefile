@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status scale simulator dev smoke test bench campaign check format lint types imports unit browser promtool venv
+.PHONY: help up down reset logs status followers scale simulator dev smoke test bench campaign check format lint types imports unit browser promtool venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -19,6 +19,10 @@ up: venv ## start everything, or bring a running hub up to date; returns when it
 smoke: ## send one question through the running hub and print the answer (needs: make up)
 	$(NEEDS_VENV)
 	./hub ask "làm căn cước cần giấy tờ gì vậy" --page tan-chanh-hiep
+
+followers: ## let invented people follow the demonstration's pages, for broadcasts: make followers N=60 (needs: make up)
+	$(NEEDS_VENV)
+	$(PY) -m stack followers $(N)
 
 status: ## addresses, health, lag, dead letters (needs: make up)
 	$(NEEDS_VENV)

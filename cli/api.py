@@ -165,8 +165,11 @@ def _said(code: str) -> str:
     kind, _, what = code.partition(".")
     words = what.replace("_", " ")
     if kind == "broadcast" and words.startswith("is "):
-        return f"The broadcast {words}, so this cannot be done"
+        return f"The broadcast {_STATE_WORDS.get(words, words)}, so this cannot be done"
     return f"Refused: {kind} {words}"
+
+
+_STATE_WORDS = {"is draft": "is still a draft", "is done": "is over"}
 
 
 def _each(value: Any) -> list[Any]:

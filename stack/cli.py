@@ -2,12 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from stack import kafka_jars
+from shared.zalo_config import load_zalo_config
+from stack import demo, kafka_jars
 from stack.errors import StackError
 from stack.hub import Hub
 from stack.logs import follow
@@ -97,6 +99,24 @@ def dev(*, reload: Annotated[bool, typer.Option(help="Start again when a file ch
     plan = hub.prepare_dev()
     show(plan.state, hub)
     run_once(plan)
+
+
+@app.command()
+def followers(
+    count: Annotated[int, typer.Argument(min=1, max=5_000, help="How many.")] = 60,
+) -> None:
+    """Let invented people follow the demonstration's pages, so that a broadcast has somebody to reach."""
+    hub = _hub()
+    state = HubState.read(hub.home)
+    if state is None or state.simulator is None or state.zalo_config is None:
+        raise StackError("simulator_missing", "There is no simulator to be followed in.", "Start it with: make up")
+    pages = [page.page for page in load_zalo_config(Path(state.zalo_config)).pages]
+    with terminal.step("following the pages"):
+        made = demo.follow_pages(state.simulator, pages, count)
+    terminal.say(
+        f"{made.people} people follow {len(pages)} pages, {made.on_two_pages} of them two; {made.opted_out} said "
+        f"“ngừng nhận tin”. {escape(made.staff)} is tagged “{demo.STAFF_TAG}” and gets tests."
+    )
 
 
 @app.command("lock-kafka")

@@ -443,7 +443,8 @@ def show_forecast(terminal: Terminal, forecast: dict[str, Any]) -> None:
     terminal.say(f"[bold]{forecast['people']}[/bold] people are meant: {gets} would get it, {refused} would not")
     rows = [("gets it", lane, count) for lane, count in _most(forecast["lanes"])]
     rows += [("does not", reason, count) for reason, count in _most(forecast["refused"])]
-    terminal.table(("", "lane or reason", "people"), rows)
+    if rows:
+        terminal.table(("", "lane or reason", "people"), rows)
     if forecast["costs"]:
         terminal.say("cost      " + ", ".join(f"{count} {cost}" for cost, count in _most(forecast["costs"])))
     if forecast["pages"]:

@@ -353,8 +353,16 @@ def _require(person: Person, right: Right) -> None:
 
 def _allowed(changed: Broadcast | NotAllowed) -> Broadcast:
     if isinstance(changed, NotAllowed):
-        raise Rejected(changed.reason, status=409)
+        raise Rejected(changed.reason, status=409, detail=_IN_WORDS.get(changed.reason, ""))
     return changed
+
+
+_IN_WORDS = {
+    "broadcast.not_previewed": "Nobody has counted yet whom this draft reaches.",
+    "broadcast.preview_too_old": "Its preview is more than a day old.",
+    "broadcast.needs_a_second_person": "You wrote or changed it last, so another person has to approve it.",
+    "broadcast.starts_in_the_past": "That moment is over.",
+}
 
 
 def _did_last(broadcast: Broadcast, action: Action, person: Person) -> bool:
