@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from services.router.domain.linear_model import LinearModel, ModelCard, Numbers
 from shared.errors import ConfigurationError
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"^[0-9a-f]{12}$")
 _FILES = ("model.json", "features.txt", "main.f16", "subtopic.f16", "bias.f32")
 

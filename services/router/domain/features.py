@@ -14,8 +14,17 @@ from services.router.domain.understanding import Findings
 Lookup = Callable[[str], int | None]
 """A feature's number; None for one that the model does not know."""
 
-GROUPS = ("words", "pairs", "parts", "concepts", "form")
+GROUPS = ("words", "pairs", "parts", "concepts", "lexicon", "form")
 """Groups of features. Each is weighted by its own size, so that a long text counts no more than a short one."""
+
+_GROUP_OF = {"w": "words", "m": "words", "b": "pairs", "d": "pairs", "p": "parts", "l": "lexicon", "u": "lexicon"}
+_GROUP_OF |= dict.fromkeys("cnkrR", "concepts") | dict.fromkeys(("f", "first", "last"), "form")
+
+
+def group_of(name: str) -> str:
+    """The group that a feature's name belongs to."""
+    return _GROUP_OF[name.partition(":")[0]]
+
 
 PART_LENGTHS = (3, 4)
 LONG_TEXT_WORDS = (3, 6, 12, 25, 50)
@@ -37,6 +46,7 @@ class FeatureReader:
             self._pairs_of(words),
             [part for word in dict.fromkeys(words.plain) for part in self._parts(word)],
             self._known(_concept_names(findings)),
+            self._known(findings.lexicon),
             self._known(_form_names(findings)),
         )
 

@@ -26,7 +26,6 @@ class ModelCard(BaseModel):
         subtopics: columns of the subtopic weights.
         subtopic_features: the first so many features have subtopic weights.
         shown_features: features before this number were met often enough to be named to a person.
-        scales: weight of each group of features.
         temperature: divides the category scores, so that their shares are as often right as they say.
         subtopic_temperature: likewise for subtopics.
         confidence_at: rising points (said, found) of the last correction of the confidence.
@@ -44,7 +43,6 @@ class ModelCard(BaseModel):
     subtopics: tuple[str, ...]
     subtopic_features: int
     shown_features: int
-    scales: dict[str, float]
     temperature: float = Field(gt=0)
     subtopic_temperature: float = Field(gt=0)
     confidence_at: tuple[tuple[float, float], ...]
@@ -93,7 +91,6 @@ class LinearModel:
         self._reader = FeatureReader({name: at for at, name in enumerate(features)}.get)
         self._main, self._subtopic = main, subtopic
         self._main_bias, self._subtopic_bias = bias[: main.shape[1]], bias[main.shape[1] :]
-        self._scales = tuple(card.scales[group] for group in GROUPS)
         self._steps = (
             [said for said, _ in card.confidence_at],
             [found for _, found in card.confidence_at],
@@ -103,11 +100,9 @@ class LinearModel:
         """Score one text."""
         numbers: list[int] = []
         weights: list[float] = []
-        for group, (scale, found) in zip(
-            GROUPS, zip(self._scales, self._reader.read(findings), strict=True), strict=True
-        ):
+        for group, found in zip(GROUPS, self._reader.read(findings), strict=True):
             numbers += found
-            weights += [group_weight(group, scale, len(found))] * len(found)
+            weights += [group_weight(group, len(found))] * len(found)
         at = np.array(numbers, dtype=np.intp)
         values = np.array(weights, dtype=np.float32)
         main = values @ self._main[at] + self._main_bias
@@ -142,9 +137,9 @@ class LinearModel:
 _TELLING = frozenset({"w:", "b:"})
 
 
-def group_weight(group: str, scale: float, size: int) -> float:
+def group_weight(group: str, size: int) -> float:
     """What one feature counts in a group of this size."""
-    return scale / size ** (0.25 if group == "concepts" else 0.5) if size else 0.0
+    return size ** -(0.25 if group in {"concepts", "lexicon"} else 0.5) if size else 0.0
 
 
 def shares(scores: Numbers, temperature: float) -> list[float]:

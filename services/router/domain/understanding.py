@@ -4,6 +4,7 @@ The rules are the domain page's section 3 in order; their words are data (`data/
 model stands behind the same `Understanding` interface, with these safety rules still before it.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.router.domain.lexicon import Lexicon
 from services.router.domain.text import PhraseIndex, Span, Spelling, Words, WritingBook, fold
 from shared.events import MessageKind
 
@@ -177,6 +179,7 @@ class Findings:
         negated: concepts behind a negation.
         masks: phrases inside which nothing else is read.
         matches: rules that match, in the order of the book.
+        lexicon: concepts of the lexicon, as features of the model.
         has_question_mark: whether the text has one.
     """
 
@@ -185,6 +188,7 @@ class Findings:
     negated: Mapping[str, Sequence[Span[str]]]
     masks: Sequence[Span[str]]
     matches: tuple[Match, ...]
+    lexicon: Sequence[str]
     has_question_mark: bool
     language: Literal["vi", "en"]
 
@@ -207,9 +211,10 @@ class Findings:
 class RuleUnderstanding:
     """The rule book applied. Safety first: whatever matches as an emergency is one, whatever else the text says."""
 
-    def __init__(self, book: RuleBook, writing: WritingBook) -> None:
-        self._book = book
-        self._spelling = Spelling(writing, known=(p.removeprefix("=") for all_ in book.concepts.values() for p in all_))
+    def __init__(self, book: RuleBook, writing: WritingBook, lexicon: Lexicon) -> None:
+        self._book, self._lexicon = book, lexicon
+        phrases_of_rules = (p.removeprefix("=") for listed in book.concepts.values() for p in listed)
+        self._spelling = Spelling(writing, known=itertools.chain(phrases_of_rules, lexicon.phrases))
         phrases = [
             (phrase if name in book.bare_words else _with_its_marks(phrase), name)
             for name, listed in book.concepts.items()
@@ -251,6 +256,7 @@ class RuleUnderstanding:
             negated=negated,
             masks=masks,
             matches=tuple(self._matches(found, negated, words)),
+            lexicon=self._lexicon.read(words),
             has_question_mark=has_question_mark,
             language="en" if self._is_english(words) else "vi",
         )
