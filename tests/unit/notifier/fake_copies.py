@@ -1,0 +1,348 @@
+"""The recipient ledger in memory; held to the real one by the conformance suite."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from services.notifier.domain.audience import ContactView, Had, Terms, matches
+from services.notifier.domain.copies import (
+    Chunk,
+    Copy,
+    CopyResult,
+    CopyState,
+    Counts,
+    NewChunk,
+    Progress,
+    Recent,
+    Row,
+    Skip,
+    Skipped,
+    chunk_digest,
+    copy_id,
+    state_after,
+)
+from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain
+from services.notifier.domain.settlement import OpenSend, Proof
+from services.notifier.handlers.ports import Clock
+from shared.errors import StoreUnavailable
+
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
+STATES: tuple[CopyState, ...] = ("queued", "sending", "sent", "failed", "uncertain", "skipped")
+
+
+@dataclass
+class FakeRow:
+    """One person's copy."""
+
+    broadcast_id: str
+    chunk: int
+    person: str
+    citizen_key: str | None
+    state: CopyState
+    owner: str
+    attempt: int
+    marked_at: datetime
+    requested_at: datetime
+    failures: int = 0
+    reason: str | None = None
+    due_at: datetime | None = None
+    text_sha256: str = ""
+    message_id: str | None = None
+    checks: int = 0
+    settled_by: str | None = None
+    moments: dict[str, datetime] = field(default_factory=dict)
+
+
+@dataclass
+class FakeChunk:
+    """One chunk with its lease."""
+
+    new: NewChunk
+    due_at: datetime
+    state: Literal["open", "done"] = "open"
+    owner: str | None = None
+
+
+class FakeCopies:
+    """Chunks and rows.
+
+    Attributes:
+        outages: how many of the next calls fail; `True` applies the call first.
+    """
+
+    def __init__(self, clock: Clock, *, lease: timedelta) -> None:
+        self.rows: dict[str, FakeRow] = {}
+        self.chunks: dict[tuple[str, int], FakeChunk] = {}
+        self.slices: dict[str, int] = {}
+        self.outages: list[bool] = []
+        self._clock = clock
+        self._lease = lease
+
+    async def _fail_before(self) -> bool:
+        await asyncio.sleep(0)
+        if not self.outages:
+            return False
+        if not self.outages.pop(0):
+            raise StoreUnavailable("before")
+        return True
+
+    @staticmethod
+    def _fail_after(fails: bool) -> None:
+        if fails:
+            raise StoreUnavailable("after")
+
+    async def agree_on_slices(self, broadcast_id: str, wanted: int) -> int:
+        return self.slices.setdefault(broadcast_id, wanted)
+
+    async def add_chunks(self, chunks: Sequence[NewChunk]) -> None:
+        for chunk in chunks:
+            state: Literal["open", "done"] = "open" if chunk.persons else "done"
+            self.chunks.setdefault(
+                (chunk.broadcast_id, chunk.part.number), FakeChunk(chunk, self._clock.now(), state=state)
+            )
+
+    async def built(self, broadcast_id: str) -> dict[int, tuple[int, str]]:
+        return {
+            number: (len(chunk.new.persons), chunk_digest(chunk.new.persons))
+            for (of, number), chunk in self.chunks.items()
+            if of == broadcast_id
+        }
+
+    async def claim_chunk(self, broadcast_id: str, *, owner: str) -> Chunk | None:
+        fails = await self._fail_before()
+        now = self._clock.now()
+        for (of, number), chunk in self.chunks.items():
+            if of == broadcast_id and chunk.state == "open" and chunk.due_at <= now:
+                chunk.owner, chunk.due_at = owner, now + self._lease
+                self._fail_after(fails)
+                new = chunk.new
+                return Chunk(f"{of}:{number}", of, new.part, new.persons, owner)
+        return None
+
+    def _mine(self, chunk: Chunk) -> FakeChunk | None:
+        known = self.chunks[chunk.broadcast_id, chunk.part.number]
+        return known if known.owner == chunk.owner and known.state == "open" else None
+
+    def _of_chunk(self, chunk: Chunk) -> list[FakeRow]:
+        return [
+            row
+            for row in self.rows.values()
+            if (row.broadcast_id, row.chunk) == (chunk.broadcast_id, chunk.part.number)
+        ]
+
+    async def rows_of(self, chunk: Chunk) -> list[Row]:
+        fails = await self._fail_before()
+        for row in self._of_chunk(chunk):
+            if row.state == "sending" and row.owner != chunk.owner:
+                row.state, row.reason = "uncertain", "send.lease_expired"
+                row.checks, row.due_at = 0, self._clock.now()
+        self._fail_after(fails)
+        return [
+            Row(row.person, row.state, row.owner, row.attempt, row.failures, row.due_at, row.requested_at)
+            for row in self._of_chunk(chunk)
+        ]
+
+    async def renew(self, chunk: Chunk, counts: Counts) -> bool:  # noqa: ARG002 - counters are counted when asked
+        fails = await self._fail_before()
+        if known := self._mine(chunk):
+            known.due_at = self._clock.now() + self._lease
+        self._fail_after(fails)
+        return known is not None
+
+    async def release(self, chunk: Chunk, *, due_at: datetime | None) -> bool:
+        fails = await self._fail_before()
+        known = self._mine(chunk)
+        if known is not None:
+            known.owner = None
+            known.state = "done" if due_at is None else "open"
+            known.due_at = due_at or known.due_at
+        self._fail_after(fails)
+        return known is not None
+
+    async def recount_unsettled(self, *, limit: int = 50) -> int:  # noqa: ARG002 - nothing is stored
+        return 0
+
+    async def skip(self, chunk: Chunk, skips: Sequence[Skip], *, now: datetime) -> None:
+        for skip in skips:
+            row_id = copy_id(chunk.broadcast_id, skip.person)
+            known = self.rows.get(row_id)
+            if known is None:
+                self.rows[row_id] = FakeRow(
+                    *(chunk.broadcast_id, chunk.part.number, skip.person, skip.citizen_key, "skipped", chunk.owner),
+                    *(0, now, now),
+                    reason=skip.reason,
+                )
+            elif known.state == "queued":
+                known.state, known.reason = "skipped", skip.reason
+
+    async def mark_copies(self, chunk: Chunk, copies: Sequence[Copy], *, text_sha256: str, now: datetime) -> list[Copy]:
+        fails = await self._fail_before()
+        for copy in copies:
+            row_id = copy_id(chunk.broadcast_id, copy.person)
+            known = self.rows.get(row_id)
+            if known is None and copy.attempt == 1:
+                self.rows[row_id] = FakeRow(
+                    *(chunk.broadcast_id, chunk.part.number, copy.person, copy.citizen_key, "sending", chunk.owner),
+                    *(1, now, now),
+                    text_sha256=text_sha256,
+                )
+            elif known is not None and copy.attempt > 1 and known.state == "queued" and (known.due_at or now) <= now:
+                known.state, known.owner, known.attempt, known.marked_at = (
+                    "sending",
+                    chunk.owner,
+                    known.attempt + 1,
+                    now,
+                )
+        self._fail_after(fails)
+        return [copy for copy in copies if self._is_marked(chunk, copy)]
+
+    def _is_marked(self, chunk: Chunk, copy: Copy) -> bool:
+        row = self.rows.get(copy_id(chunk.broadcast_id, copy.person))
+        return row is not None and row.state == "sending" and row.owner == chunk.owner and row.attempt == copy.attempt
+
+    async def record(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
+        fails = await self._fail_before()
+        for result in results:
+            self._record(chunk, result)
+        self._fail_after(fails)
+
+    def _record(self, chunk: Chunk, result: CopyResult) -> None:
+        row = self.rows[copy_id(chunk.broadcast_id, result.copy.person)]
+        allowed = {"sending", "uncertain"} if isinstance(result.step, Sent) else {"sending"}
+        if row.owner != chunk.owner or row.attempt != result.copy.attempt or row.state not in allowed:
+            return
+        row.state = state_after(result.step)
+        match result.step:
+            case Sent(message_id):
+                row.reason = None
+                if message_id is not None and not self._owner_of(message_id):
+                    row.message_id = message_id
+            case TryAgain(at, reason, failures):
+                row.due_at, row.reason, row.failures = at, reason, failures
+            case Fail(reason) | Skipped(reason):
+                row.reason = reason
+            case Park(reason):
+                row.reason, row.checks, row.due_at = reason, 0, result.ended_at
+
+    def _owner_of(self, message_id: str) -> FakeRow | None:
+        return next((row for row in self.rows.values() if row.message_id == message_id), None)
+
+    def _marked(self, keys: Iterable[str], now: datetime) -> list[FakeRow]:
+        wanted = set(keys)
+        return [
+            row
+            for row in self.rows.values()
+            if row.citizen_key in wanted
+            and row.marked_at > now - WEEK
+            and row.state in {"sending", "sent", "uncertain"}
+        ]
+
+    async def recent(self, copies: Sequence[Copy], *, broadcast_id: str, now: datetime) -> dict[str, Recent]:
+        found = {}
+        for copy in copies:
+            others = [row for row in self._marked(copy.keys, now) if row.broadcast_id != broadcast_id]
+            certain = [row for row in others if row.state != "sending"]
+            if others:
+                had = Had(sum(row.marked_at > now - DAY for row in certain), len(certain))
+                found[copy.person] = Recent(had, len(others) - len(certain))
+        return found
+
+    async def had(self, keys_by_person: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, Had]:
+        found = {}
+        for person, keys in keys_by_person.items():
+            if rows := self._marked(keys, now):
+                found[person] = Had(sum(row.marked_at > now - DAY for row in rows), len(rows))
+        return found
+
+    # Settling
+
+    async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        wanted = set(citizen_keys)
+        return [
+            OpenSend(row_id, row.citizen_key, row.text_sha256, row.marked_at, row.attempt, row.state)
+            for row_id, row in self.rows.items()
+            if row.citizen_key in wanted and row.citizen_key is not None and row.state in ("sending", "uncertain")
+        ]
+
+    async def owned(self, message_ids: Iterable[str]) -> set[str]:
+        return {message_id for message_id in message_ids if self._owner_of(message_id)}
+
+    async def settle(self, send: OpenSend, proof: Proof) -> bool:
+        row = self.rows[send.id]
+        if row.state != "uncertain" or row.attempt != send.attempt or self._owner_of(proof.message_id):
+            return False
+        row.state, row.reason, row.message_id, row.settled_by = "sent", None, proof.message_id, proof.kind
+        return True
+
+    async def let_go(self, finished: Sequence[str], citizen_keys: Iterable[str], *, now: datetime) -> None:
+        """Nothing waits behind a copy."""
+
+    async def uncertain_due(self, *, now: datetime, limit: int) -> dict[str, tuple[str, int]]:
+        due = [
+            (row_id, (row.citizen_key or "", row.checks))
+            for row_id, row in self.rows.items()
+            if row.state == "uncertain" and row.due_at is not None and row.due_at <= now
+        ]
+        return dict(due[:limit])
+
+    async def check_again(self, at: Mapping[str, tuple[int, datetime]]) -> None:
+        for row_id, (checks, due_at) in at.items():
+            if self.rows[row_id].state == "uncertain":
+                self.rows[row_id].checks, self.rows[row_id].due_at = checks, due_at
+
+    async def mark(self, reports: Mapping[str, Mapping[str, datetime]]) -> set[str]:
+        known = set()
+        for message_id, moments in reports.items():
+            if row := self._owner_of(message_id):
+                known.add(message_id)
+                for kind, at in moments.items():
+                    if kind != "echo":
+                        row.moments[kind] = min(at, row.moments.get(kind, at))
+        return known
+
+    async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:  # noqa: ARG002
+        row = self.rows.get(copy_id(broadcast_id, person))
+        if row is None or row.state != "uncertain":
+            return False
+        row.state, row.reason = "failed", "send.abandoned"
+        return True
+
+    # Looking
+
+    async def progress(self, broadcast_id: str) -> Progress:
+        chunks = [chunk for (of, _), chunk in self.chunks.items() if of == broadcast_id]
+        rows = [row for row in self.rows.values() if row.broadcast_id == broadcast_id]
+        people = sum(len(chunk.new.persons) for chunk in chunks)
+        states = Counter[CopyState](row.state for row in rows)
+        states["queued"] += people - len(rows)
+        return Progress(
+            people=people,
+            chunks=len(chunks),
+            chunks_done=sum(chunk.state == "done" for chunk in chunks),
+            states={state: states[state] for state in STATES},
+            reasons=Counter((row.state, row.reason) for row in rows if row.reason),
+        )
+
+    async def next_due(self, broadcast_id: str) -> datetime | None:
+        due = [chunk.due_at for (of, _), chunk in self.chunks.items() if of == broadcast_id and chunk.state == "open"]
+        return min(due, default=None)
+
+
+class FakeAudience:
+    """Contacts by person."""
+
+    def __init__(self) -> None:
+        self.contacts: dict[str, list[ContactView]] = {}
+
+    async def size(self) -> int:
+        return sum(map(len, self.contacts.values()))
+
+    async def in_slice(self, lower: str, upper: str) -> list[list[ContactView]]:
+        return [contacts for person, contacts in sorted(self.contacts.items()) if lower <= person < upper]
+
+    async def meant_in_slice(self, lower: str, upper: str, terms: Terms) -> list[str]:
+        people = await self.in_slice(lower, upper)
+        return [contacts[0].person for contacts in people if any(matches(one, terms) for one in contacts)]
