@@ -178,10 +178,14 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("deploy/secrets"), help="where (default: deploy/secrets)")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--demo", action="store_true", help="for the simulator: invented pages and keys")
+    source.add_argument("--update", action="store_true", help="only what a newer version needs besides what is there")
     source.add_argument("--zalo", type=Path, metavar="FILE", help="your apps and pages, as in config/zalo.example.yaml")
     arguments = parser.parse_args()
     folder = Folder(arguments.folder)
     zalo_file = folder.path / "zalo.yaml"
+    if arguments.update and not zalo_file.exists():
+        print(f"{zalo_file} is not there, so there is nothing to update; use --demo or --zalo.", file=sys.stderr)
+        return 1
     if arguments.demo and zalo_file.exists() and SIMULATOR_URL not in zalo_file.read_text("utf-8"):
         print(f"{zalo_file} names real pages; --demo leaves it alone. Move it away first.", file=sys.stderr)
         return 1

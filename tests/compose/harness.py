@@ -115,7 +115,7 @@ class Compose:
 
     def up(self) -> None:
         """Start everything and wait until it is healthy."""
-        self.compose("up", "-d", "--wait", "--wait-timeout", "240", "--quiet-pull")
+        self.compose("up", "-d", "--wait", "--wait-timeout", "360", "--quiet-pull")
 
     def scale(self, **replicas: int) -> None:
         """Change the number of replicas of some services; the others stay, whatever the file says."""

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy import mongo_setup
-from deploy.make_secrets import MONGO_USERS, Folder, make
+from deploy.make_secrets import MONGO_USERS, Folder, main, make
 from services.notifier.adapters.api_tokens import ApiTokens
 from shared.collections import ALL_COLLECTIONS
 from shared.zalo_config import load_zalo_config
@@ -39,6 +39,25 @@ def test_a_second_run_changes_nothing(folder: Folder) -> None:
     make(again, zalo=None)
     assert again.made == []
     assert {file.name: file.read_bytes() for file in folder.path.iterdir()} == before
+
+
+def test_an_update_makes_what_is_new_and_keeps_what_was_there(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file.name: file.read_bytes() for file in folder.path.iterdir()}
+    (folder.path / "console_demo_password").unlink()
+    monkeypatch.setattr("sys.argv", ["make-secrets", "--folder", str(folder.path), "--update"])
+    assert main() == 0
+    assert "1 files written (console_demo_password)" in capsys.readouterr().out
+    after = {file.name: file.read_bytes() for file in folder.path.iterdir()}
+    assert after.pop("console_demo_password") != before.pop("console_demo_password")
+    assert after == before
+
+
+def test_there_is_nothing_to_update_before_the_first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["make-secrets", "--folder", str(tmp_path), "--update"])
+    assert main() == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_installations_share_no_secret(folder: Folder, tmp_path: Path) -> None:
