@@ -20,6 +20,7 @@ from cli.commands import (
     send,
     settings,
     status,
+    token_link,
     tokens,
     topics,
     understand,
@@ -140,7 +141,15 @@ _add(
     "hub send --dry-run fire.yaml --citizen 4000000000000000008:2000000000000000001 --as an",
 )
 _add(app, "api-token", api_token.api_token, "hub api-token an-nguyen --role publisher --unit tan-chanh-hiep")
-_add(app, "tokens", tokens.tokens, "hub tokens", "hub tokens --json")
+_tokens = typer.Typer(invoke_without_command=True, callback=tokens.tokens, epilog="Example: [bold]hub tokens[/bold]")
+app.add_typer(_tokens, name="tokens")
+_add(
+    _tokens,
+    "link",
+    token_link.link,
+    "hub tokens link tan-chanh-hiep --redirect-uri https://hub.example.vn/zalo/linked",
+    "hub tokens link tan-chanh-hiep --listen 8765",
+)
 _add(app, "init", init.init, "hub init", "hub init --replication-factor 3 --strict")
 _add(app, "topics", topics.topics, "hub topics", "hub topics --json")
 _add(app, "settings", settings.settings, "hub settings", "hub settings --markdown")

@@ -42,6 +42,7 @@ class CliSettings(HubSettings):
         simulator_url: base address of the simulator; empty where the real Zalo is used.
         webhook_url: where Zalo posts to.
         zalo_config_file: apps and pages; `hub webhook send` signs with its keys.
+        token_encryption_key: as the notifier has it, for `hub tokens link`; a hub of `make up` has it in its home.
         officer: who answers at this prompt, for `hub cases reply`.
         hub_api_token: token of who works broadcasts at this prompt; `hub api-token` makes one.
         hub_person: or their name, whose token `make up` made.
@@ -58,6 +59,7 @@ class CliSettings(HubSettings):
     simulator_url: str | None = None
     webhook_url: str = "http://127.0.0.1:8001/webhooks/zalo"
     zalo_config_file: Path | None = None
+    token_encryption_key: SecretStr | None = None
     officer: str | None = Field(default=None, max_length=128, validation_alias="HUB_OFFICER")
     hub_api_token: SecretStr | None = None
     hub_person: str | None = Field(default=None, max_length=64)

@@ -40,11 +40,13 @@ class PageToken:
 
 
 def tokens(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")] = False,
 ) -> None:
     """List the pages' OAuth tokens: state, how long they last, last refresh, alarm. No token is ever shown."""
-    terminal = Terminal(as_json=as_json)
-    run(terminal, _tokens(terminal))
+    if context.invoked_subcommand is None:
+        terminal = Terminal(as_json=as_json)
+        run(terminal, _tokens(terminal))
 
 
 async def _tokens(terminal: Terminal) -> None:

@@ -30,3 +30,14 @@ class Rejected(HubError):
         self.reason = reason
         self.status = status
         self.detail = detail
+
+
+class LinkFailed(HubError):
+    """A page could not be linked by hand; the code says why."""
+
+    code = "link.failed"
+    retryable = False
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -126,6 +126,30 @@ async def test_after_its_pause_a_refresh_may_be_tried_again(office: Office) -> N
     assert await office.tokens.lease(token, owner="me", seconds=30)
 
 
+async def test_a_person_may_link_a_page_whatever_its_state_and_pause_but_not_beside_a_refresh(office: Office) -> None:
+    token = await office.seed()
+    assert await office.tokens.lease(token, owner="me", seconds=30)
+    assert not await office.tokens.lease(token, owner="person", seconds=30, is_by_hand=True)
+    await office.tokens.end_refresh(token, owner="me", state="refused", reason="token.refused", pause_seconds=600)
+
+    assert not await office.tokens.lease(await office.token(), owner="me", seconds=30)
+    assert await office.tokens.lease(token, owner="person", seconds=30, is_by_hand=True)
+    assert await office.tokens.store_pair(token, PAIR)
+    assert ((await office.token()).state, (await office.token()).access_token) == ("ok", "access-1")
+
+
+async def test_a_lease_that_is_given_back_leaves_the_page_as_it_was(office: Office) -> None:
+    token = await office.with_pair()
+    assert await office.tokens.lease(token, owner="person", seconds=30, is_by_hand=True)
+
+    await office.tokens.give_back(token, owner="other")
+    assert (await office.token()).is_leased
+    await office.tokens.give_back(token, owner="person")
+
+    now = await office.token()
+    assert (now.state, now.reason, now.generation, now.is_leased) == ("ok", None, 1, False)
+
+
 async def test_only_the_owner_ends_a_refresh(office: Office) -> None:
     token = await office.seed()
     await office.tokens.lease(token, owner="me", seconds=30)

@@ -192,6 +192,21 @@ async def test_a_death_in_a_refresh_leaves_what_the_next_replica_can_judge(
     assert not token.is_leased or token.lease_until > clock.now()
 
 
+@pytest.mark.parametrize(
+    ("label", "exchanges"), [("notifier.link.after_lease", 0), ("notifier.link.after_exchange", 1)]
+)
+async def test_a_death_while_a_page_is_linked_leaves_what_the_next_replica_can_judge(
+    scene: Scene, label: str, exchanges: int
+) -> None:
+    assert await scene.run("link", crash_at=label) == KILLED
+
+    codes = [form for form in scene.stub.refreshes if form["grant_type"] == "authorization_code"]
+    assert len(codes) == exchanges
+    token = await TokenStore(scene.store, keys=[KEY]).read(OA_ID)
+    assert token is not None
+    assert (token.state, token.generation, token.is_leased) == ("ok", 1, True)
+
+
 def test_every_label_in_the_code_is_broken_by_a_test() -> None:
     labels: set[str] = set()
     for file in (ROOT / "services" / "notifier").rglob("*.py"):

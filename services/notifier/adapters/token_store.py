@@ -113,25 +113,36 @@ class TokenStore:
             documents = await self._tokens.find({}).to_list(None)
         return [self._token(document) for document in documents]
 
-    async def lease(self, token: PageToken, *, owner: str, seconds: float) -> bool:
+    async def lease(self, token: PageToken, *, owner: str, seconds: float, is_by_hand: bool = False) -> bool:
         """Become the one who refreshes this generation.
+
+        Args:
+            token: as it was read.
+            owner: unique to this refresh.
+            seconds: how long its end may be unknown.
+            is_by_hand: a person links the page, whatever its state and pause.
 
         Returns:
             False if another replica is at it, or has done it already.
         """
         lease_ms = int(seconds * 1_000)
+        free: Document = {"_id": token.oa_id, "generation": token.generation, "lease_owner": None}
+        if not is_by_hand:
+            free |= {"state": token.state, "$expr": _is_past("may_refresh_at")}
         with store_errors():
             answer = await self._tokens.update_one(
-                {
-                    "_id": token.oa_id,
-                    "generation": token.generation,
-                    "state": token.state,
-                    "lease_owner": None,
-                    "$expr": _is_past("may_refresh_at"),
-                },
+                free,
                 [{"$set": {"lease_owner": owner, "lease_until": server_time_in(lease_ms)}}],
             )
         return bool(answer.modified_count)
+
+    async def give_back(self, token: PageToken, *, owner: str) -> None:
+        """End a lease under which nothing happened: the page is as it was."""
+        with store_errors():
+            await self._tokens.update_one(
+                {"_id": token.oa_id, "generation": token.generation, "lease_owner": owner},
+                {"$set": {"lease_owner": None}},
+            )
 
     async def store_pair(self, token: PageToken, granted: TokensGranted) -> bool:
         """Keep a new pair; before anybody uses it.

@@ -194,11 +194,19 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
 
     async def refresh(self, *, app_id: str, refresh_token: str) -> RefreshOutcome:
         """Trade the single-use refresh token for a new pair. An unknown outcome must not be repeated blindly."""
+        return await self._grant(app_id, {"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+    async def exchange_code(self, *, app_id: str, code: str, verifier: str) -> RefreshOutcome:
+        """Trade the code of an administrator's consent for a pair. The code works once."""
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
+        return await self._grant(app_id, form)
+
+    async def _grant(self, app_id: str, form: dict[str, str]) -> RefreshOutcome:
         app = self._app(app_id)
         answer = await self._exchange(
             self._config.oauth_url + TOKEN_PATH,
             headers={"secret_key": app.app_secret.get_secret_value()},
-            data={"refresh_token": refresh_token, "app_id": app_id, "grant_type": "refresh_token"},
+            data={**form, "app_id": app_id},
         )
         if not isinstance(answer, tuple):
             return answer

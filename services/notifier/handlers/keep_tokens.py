@@ -72,8 +72,12 @@ class Tokens(Protocol):
         """Show all pages' tokens."""
         ...
 
-    async def lease(self, token: PageToken, *, owner: str, seconds: float) -> bool:
+    async def lease(self, token: PageToken, *, owner: str, seconds: float, is_by_hand: bool = False) -> bool:
         """Become the one who refreshes."""
+        ...
+
+    async def give_back(self, token: PageToken, *, owner: str) -> None:
+        """End a lease under which nothing happened."""
         ...
 
     async def store_pair(self, token: PageToken, granted: TokensGranted) -> bool:

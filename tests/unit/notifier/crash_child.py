@@ -1,18 +1,21 @@
 """A notifier without Kafka in a process of its own, so that a test can let it die at a crash point.
 
-`python -m tests.unit.notifier.crash_child send|report NAME` queues the reply NAME (or takes its echo) and works until
-nothing is left to do; everything else comes from the environment, as for the service.
+`python -m tests.unit.notifier.crash_child send|report|link NAME` queues the reply NAME (or takes its echo, or links
+the page) and works until nothing is left to do; everything else comes from the environment, as for the service.
 """
 
 import asyncio
 import sys
 
+from services.notifier.adapters.token_store import TokenStore
 from services.notifier.app import Rooms, build_rooms
 from services.notifier.handlers.events import note_reports, queue_replies
+from services.notifier.handlers.link_page import link_page
 from services.notifier.settings import NotifierSettings
 from shared.events import ReplyContent
 from shared.ids import deterministic_id, text_digest
 from shared.kafka import Received
+from shared.zalo_config import load_zalo_config
 from tests.factories import a_reply, a_report
 
 IDLE_SECONDS = 0.2
@@ -38,6 +41,9 @@ async def _do(rooms: Rooms, what: str, name: str) -> None:
     if what == "send":
         reply = a_reply(event_id=deterministic_id(name), content=ReplyContent(text=name), interaction_at=now)
         await queue_replies([Received(reply, 0, 0)], rooms.deps)
+    elif what == "link":
+        tokens = TokenStore(rooms.store, keys=NotifierSettings().encryption_keys())
+        await link_page(load_zalo_config(None).pages[0], "code", "verifier", tokens, rooms.zalo)
     elif what == "report":
         echo = a_report(
             event_id=deterministic_id("echo", name),

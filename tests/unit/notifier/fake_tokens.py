@@ -60,19 +60,23 @@ class FakeTokenStore:
         await asyncio.sleep(0)
         return list(self.tokens.values())
 
-    async def lease(self, token: PageToken, *, owner: str, seconds: float) -> bool:
+    async def lease(self, token: PageToken, *, owner: str, seconds: float, is_by_hand: bool = False) -> bool:
         await asyncio.sleep(0)
         known, now = self.tokens[token.oa_id], self._clock.now()
-        if (
-            known.generation != token.generation
-            or known.state != token.state
-            or known.is_leased
-            or known.may_refresh_at > now
-        ):
+        if known.generation != token.generation or known.is_leased:
+            return False
+        if not is_by_hand and (known.state != token.state or known.may_refresh_at > now):
             return False
         self.owners[token.oa_id] = owner
         self.tokens[token.oa_id] = replace(known, is_leased=True, lease_until=now + timedelta(seconds=seconds))
         return True
+
+    async def give_back(self, token: PageToken, *, owner: str) -> None:
+        await asyncio.sleep(0)
+        known = self.tokens[token.oa_id]
+        if known.generation == token.generation and self.owners[token.oa_id] == owner:
+            self.owners[token.oa_id] = None
+            self.tokens[token.oa_id] = replace(known, is_leased=False)
 
     async def store_pair(self, token: PageToken, granted: TokensGranted) -> bool:
         await asyncio.sleep(0)
@@ -149,6 +153,7 @@ class FakeOAuth:
         self.used: list[str] = []
         self.answers: list[RefreshOutcome | Callable[[FakeOAuth], RefreshOutcome]] = []
         self.calls = 0
+        self.codes: set[tuple[str, str]] = set()
         self.pause: asyncio.Event | None = None
 
     def grant(self) -> TokensGranted:
@@ -167,6 +172,17 @@ class FakeOAuth:
             return answer(self) if callable(answer) else answer
         if refresh_token != self.valid:
             return RefreshRefused(-14014, is_final=True)
+        return self.grant()
+
+    async def exchange_code(self, *, app_id: str, code: str, verifier: str) -> RefreshOutcome:
+        assert app_id == APP_ID
+        await asyncio.sleep(0)
+        if self.answers:
+            answer = self.answers.pop(0)
+            return answer(self) if callable(answer) else answer
+        if (code, verifier) not in self.codes:
+            return RefreshRefused(-14010, is_final=False)
+        self.codes.remove((code, verifier))
         return self.grant()
 
 

@@ -161,7 +161,9 @@ class ZaloStub:
             return web.Response()
         if behaviour.startswith("refuse"):
             return web.json_response({"error": int(behaviour.removeprefix("refuse")), "error_name": "refused"})
-        oa_id = next((oa_id for oa_id, (_, token) in self.current.items() if token == form["refresh_token"]), None)
+        oa_id = next((oa_id for oa_id, (_, token) in self.current.items() if token == form.get("refresh_token")), None)
+        if form["grant_type"] == "authorization_code" and form["code"] == "code" and form["code_verifier"]:
+            oa_id = next(iter(self.current))
         if oa_id is None:
             return web.json_response({"error": -14014, "error_name": "Invalid refresh token"})
         number = len(self.refreshes)
