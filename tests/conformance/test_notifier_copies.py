@@ -156,6 +156,15 @@ async def test_a_copy_is_marked_by_one_owner_whoever_thinks_to_hold_the_chunk(bo
     assert [one.person for one in await book.mark(yours, copy_of(1), copy_of(2))] == [PERSONS[2]]
 
 
+async def test_a_mark_whose_answer_was_lost_is_told_again(book: Book) -> None:
+    chunk = await book.claim()
+    await book.mark(chunk, copy_of(0), copy_of(1))
+
+    assert [one.person for one in await book.mark(chunk, copy_of(0), copy_of(1), copy_of(2))] == list(PERSONS[:3])
+    await book.record(chunk, copy_of(0), Sent("m1", None))
+    assert [one.person for one in await book.mark(chunk, copy_of(0), copy_of(1))] == [PERSONS[1]]
+
+
 async def test_two_owners_at_once_mark_each_person_once(book: Book) -> None:
     mine = await book.claim("me-1")
     copies = [copy_of(number) for number in range(8)]

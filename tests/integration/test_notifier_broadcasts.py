@@ -6,11 +6,17 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from services.notifier.adapters.zalo import MESSAGE_PATH
+from services.notifier.adapters.zalo_copies import TEMPLATE_PATH
+from services.notifier.domain.broadcast import Content, TemplateContent
+from services.notifier.domain.copies import Chunk, Row
 from services.notifier.domain.lanes import Hours
 from services.notifier.handlers.events import note_reports
+from shared.events import ReplyContent
 from shared.ids import citizen_key, deterministic_id, text_digest
 from shared.kafka import Received
 from tests.factories import OA_ID, a_report
@@ -230,6 +236,60 @@ async def test_two_ordinary_broadcasts_at_the_same_moment_come_to_one_copy_each(
     assert max(small.copies.values(), default=0) <= 1
     both = [await small.rooms.copies.progress(name) for name in ("b1", "b2")]
     assert all(sum(progress.states.values()) == progress.people == 40 for progress in both)
+
+
+async def test_a_template_reaches_those_whom_a_message_may_not(small: Stage) -> None:
+    at = small.rooms.clock.now()
+    long_ago = at - timedelta(days=30)
+    await small.fill([a_contact(number, at=at) for number in range(6)])
+    await small.fill([a_contact(number, at=at, last_interaction_at=long_ago) for number in range(6, 10)])
+    template = TemplateContent(template_id="332233", data={"ten": "bà con"}, text="Nước lên nhanh.")
+    content = Content(message=ReplyContent(text=TEXT), template=template)
+
+    await small.schedule("b1", people=10, content=content, pays=True)
+    await small.work("b1")
+
+    by_path = {
+        path: [call for call in small.stub.applied if call.path == path] for path in (MESSAGE_PATH, TEMPLATE_PATH)
+    }
+    assert [len(calls) for calls in by_path.values()] == [6, 4]
+    assert by_path[TEMPLATE_PATH][0].body == {
+        "user_id": by_path[TEMPLATE_PATH][0].user_id,
+        "template_id": "332233",
+        "template_data": {"ten": "bà con"},
+    }
+    await small.schedule("b2", people=10, content=Content(message=ReplyContent(text=TEXT)))
+    await small.work("b2")
+    progress = await small.rooms.copies.progress("b2")
+    assert progress.reasons == {("skipped", "window.closed"): 4}
+
+
+async def test_a_fault_of_ours_ends_neither_the_runner_nor_the_broadcast(small: Stage) -> None:
+    await small.followers(20)
+    await small.schedule("b1", people=20)
+    real = small.rooms.copies.rows_of
+    faults = 1
+
+    async def faulty(chunk: Chunk) -> list[Row]:
+        nonlocal faults
+        if faults:
+            faults -= 1
+            await small.store["broadcast_chunks"].update_many({}, {"$set": {"due_at": chunk_is_free}})
+            raise KeyError("ours")
+        return await real(chunk)
+
+    chunk_is_free = small.rooms.clock.now() - timedelta(minutes=1)
+    with (
+        patch.object(small.rooms.copies, "rows_of", faulty),
+        patch("services.notifier.handlers.send_broadcasts.FAULT_PAUSE_SECONDS", 0.05),
+    ):
+        loop = asyncio.create_task(small.rooms.runner.run())
+        await eventually_async(lambda: is_done(small, "b1"))
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+    assert len(small.copies) == 20
+    assert set(small.copies.values()) == {1}
 
 
 def _no_quiet_hours(stage: Stage) -> None:

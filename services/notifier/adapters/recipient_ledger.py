@@ -11,7 +11,6 @@ unfinished is counted again. So they add up to the audience whatever died in bet
 Source: docs/architecture/broadcasts.md.
 """
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +39,6 @@ from services.notifier.domain.copies import (
 from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.settlement import OpenSend, Proof
 from shared.crash import crash_point
-from shared.errors import StoreUnavailable
 from shared.mongo import (
     Document,
     DuplicateKeyError,
@@ -56,7 +54,6 @@ from shared.mongo import (
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
-MARK_PAUSE_SECONDS = 0.5
 _SERVER_NOW = "$$NOW"
 _MAY_HAVE = ("sending", "sent", "uncertain")
 _ROW_FIELDS = {"person": 1, "state": 1, "owner": 1, "attempt": 1, "failures": 1, "due_at": 1, "requested_at": 1}
@@ -301,13 +298,11 @@ class RecipientLedger:
     async def _mark_new(self, chunk: Chunk, copies: Sequence[Copy], text_sha256: str, now: datetime) -> set[str]:
         by_id = {copy_id(chunk.broadcast_id, copy.person): copy for copy in copies}
         documents = [_row_document(row_id, chunk, copy, text_sha256, now) for row_id, copy in by_id.items()]
-        try:
+        with store_errors():
             inserted = await insert_new(self._rows, documents)
-        except StoreUnavailable:
-            # Some may be in. A second insert cannot tell ours from another owner's; their owner can.
-            await asyncio.sleep(MARK_PAUSE_SECONDS)
-            await patiently(lambda: insert_new(self._rows, documents))
-            inserted = await self._owned_rows(chunk, list(by_id))
+        # Of those that were there, some may be ours: from a try whose answer was lost. Nothing was called since.
+        if there := [row_id for row_id in by_id if row_id not in inserted]:
+            inserted |= await self._owned_rows(chunk, there)
         return {by_id[row_id].person for row_id in inserted}
 
     async def _mark_again(self, chunk: Chunk, copies: Sequence[Copy], now: datetime) -> set[str]:

@@ -70,7 +70,7 @@ LATE_CHUNKS = timedelta(minutes=2)
 CHUNKS_AT_ONCE = 10
 """Chunks kept with one write; between two writes the builder looks whether it should go on."""
 STORE_PAUSE_SECONDS = 0.5
-AFTER_OUTAGE_SECONDS = 10.0
+FAULT_PAUSE_SECONDS = 5.0
 PENDING_SECONDS = 5.0
 """How long a copy waits for another broadcast's copy to the same person that is being sent at this moment."""
 NO_TOKEN_PAUSE_SECONDS = 1.0
@@ -185,7 +185,6 @@ class BroadcastRunner:
         self._ended: set[str] = set()
         self._is_stopping = False
         self._wake = asyncio.Event()
-        self._store_failed_at = -AFTER_OUTAGE_SECONDS
         self.in_flight = 0
 
     # The loops
@@ -211,8 +210,10 @@ class BroadcastRunner:
             try:
                 await step()
             except StoreUnavailable as error:
-                self._store_failed_at = time.monotonic()
                 log.warning("broadcasts.waiting", error=str(error))
+            except Exception as error:  # a fault in one broadcast must not end the process that sends the replies
+                log.exception("broadcasts.fault", error=type(error).__name__)
+                await asyncio.sleep(FAULT_PAUSE_SECONDS)
             await asyncio.sleep(self._limits.poll_seconds)
 
     async def _work_on(self) -> None:
@@ -220,10 +221,13 @@ class BroadcastRunner:
             try:
                 worked = await self.work_once()
             except StoreUnavailable as error:
-                self._store_failed_at = time.monotonic()
                 log.warning("broadcasts.waiting", error=str(error))
                 worked = False
                 await asyncio.sleep(STORE_PAUSE_SECONDS)
+            except Exception as error:  # its chunk goes on when the lease is over; other chunks meanwhile
+                log.exception("chunk.fault", error=type(error).__name__)
+                worked = False
+                await asyncio.sleep(FAULT_PAUSE_SECONDS)
             if not worked:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._limits.poll_seconds):
@@ -405,7 +409,7 @@ class BroadcastRunner:
             if known is not None and known.due_at is not None and known.due_at > now:
                 work.wait_until(known.due_at)
                 continue
-            decided = self._decide(person, contacts_of.get(person, []), known, work.terms)
+            decided = self._decide(person, contacts_of.get(person, []), known, work)
             match decided:
                 case Skip():
                     skips.append(decided)
@@ -421,9 +425,10 @@ class BroadcastRunner:
         return work
 
     def _decide(
-        self, person: str, contacts: Sequence[ContactView], row: Row | None, terms: Terms
+        self, person: str, contacts: Sequence[ContactView], row: Row | None, work: _Work
     ) -> Copy | Skip | datetime:
         """The lane of one person at this moment, why there is none, or when there will be one."""
+        terms = work.terms
         planned = plan(contacts, terms) if contacts else None
         if planned is None:
             # They left our pages, were merged with somebody, or no longer want these topics.
@@ -434,6 +439,8 @@ class BroadcastRunner:
                 return until
             case NoLane(reason):
                 return Skip(person, reach.citizen_key, reach.page, reason)
+            case Chosen(lane, _, reach) if lane not in work.forms:
+                return Skip(person, reach.citizen_key, reach.page, "lane.not_built")
             case Chosen(lane, _, reach):
                 return Copy(
                     person=person,
@@ -662,7 +669,6 @@ class BroadcastRunner:
             try:
                 return await write()
             except StoreUnavailable as error:
-                self._store_failed_at = time.monotonic()
                 log.warning("copies.recording_waits", error=str(error), unrecorded=self.in_flight)
                 await asyncio.sleep(STORE_PAUSE_SECONDS)
 

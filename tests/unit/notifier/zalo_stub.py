@@ -26,12 +26,12 @@ class Call:
 
     @property
     def user_id(self) -> str:
-        recipient = self.body["recipient"]
+        recipient = self.body.get("recipient", self.body)  # a template names the person beside its values
         return str(recipient.get("user_id") or recipient.get("anonymous_id"))
 
     @property
     def text(self) -> str:
-        return str(self.body["message"].get("text", ""))
+        return str(self.body.get("message", {}).get("text", ""))
 
 
 Behaviour = Callable[["ZaloStub", Call], Any]
@@ -106,6 +106,7 @@ class ZaloStub:
         app = web.Application()
         app.router.add_post("/v4/oa/access_token", self._refresh)
         app.router.add_post("/v3.0/oa/message/cs", self._message)
+        app.router.add_post("/v3.0/oa/message/template", self._message)
         app.router.add_post("/v2.0/oa/message", self._message)
         app.router.add_post("/v2.0/oa/upload/{kind}", self._upload)
         self.current = {oa_id: ("none", f"{FIRST_REFRESH_TOKEN}-{oa_id}") for oa_id in self.pages}
