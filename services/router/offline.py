@@ -11,13 +11,15 @@ from services.router.adapters.data_files import load_service_levels, load_unders
 from services.router.domain.assignment import Assignment
 from services.router.domain.layers import LayeredUnderstanding
 from services.router.domain.understanding import MessageContext, Reading
-from shared.directory import load_directory
+from shared.directory import Directory, load_change, load_changes, load_directory
 from shared.errors import HubError
 from shared.events import MAX_TEXT_CHARACTERS, CitizenMessageReceived, Coordinates, Slug
 from shared.ids import deterministic_id
 
 BEFORE_THE_MERGER = datetime(2025, 6, 30, 5, tzinfo=UTC)
 """The day of the directory for a message without a time."""
+
+MERGER = "merger-2025.yaml"
 
 NO_PAGE = "district"
 
@@ -50,11 +52,29 @@ class Line(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """What the router makes of a line."""
+    """What the router makes of a line.
+
+    Attributes:
+        ward: in whose territory the matter lies, also where a team answers; None outside the area, where nobody can
+            tell, and for allegations against staff.
+    """
 
     reading: Reading
     assignment: Assignment
     ward: str | None
+
+
+def directory_with_the_merger(data_dir: Path) -> Directory:
+    """The directory with all changes and the merger of 2025, whether that is applied here yet or only planned.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong.
+    """
+    merger = load_change(data_dir / "directory" / "plans" / MERGER)
+    changes = load_changes(data_dir)
+    if merger.name not in {change.name for change in changes}:
+        changes = sorted([*changes, merger], key=lambda change: (change.day, change.name))
+    return load_directory(data_dir, changes=changes)
 
 
 class OfflineRouter:
@@ -68,7 +88,7 @@ class OfflineRouter:
         Raises:
             ConfigurationError: one is missing or wrong.
         """
-        self._directory = load_directory(data_dir)
+        self._directory = directory_with_the_merger(data_dir)
         self._levels = load_service_levels(data_dir)
         self._units = load_unit_resolver(data_dir, self._directory)
         self.understanding = understanding or load_understanding(data_dir, model)
@@ -97,7 +117,12 @@ class OfflineRouter:
         context = MessageContext(kind="text", sent_at=sent_at, page_unit=page_unit.slug if page_unit else None)
         reading = self.understanding.read(message.text, context)
         assignment = self._units(message, reading, view, home_ward=line.home_ward)
-        unit = view.units.get(assignment.unit)
+        territory = assignment
+        if assignment.basis == "team":  # the team answers its subject; the place still lies in a ward
+            territory = self._units(
+                message.model_copy(update={"page": NO_PAGE}), reading, view, home_ward=line.home_ward
+            )
+        unit = view.units.get(territory.unit)
         return Understood(reading, assignment, unit.slug if unit and unit.role == "ward" else None)
 
 

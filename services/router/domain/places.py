@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.spelling import Speller
+from services.router.domain.spelling import SHORTEST, Guess, Speller
 from services.router.domain.text import PhraseIndex, Span, Words, fold, longest_first
 
 Role = Literal["residence", "origin", "elsewhere", "office", "incident", "unsaid"]
@@ -156,10 +156,14 @@ class PlaceFinder:
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
         names = list(_names(gazetteer))
         self._names: PhraseIndex[_Name] = PhraseIndex(names, accepts_bare=True)
-        self._speller = Speller(
+        guessable = [
             (fold(name).plain, value)
             for name, value in names
             if value.kind in {"ward", "place"} and value.sure != "unverified" and value.wards
+        ]
+        self._speller = Speller(guessable)
+        self._long_wards = Speller(
+            (syllables, value) for syllables, value in guessable if value.kind == "ward" and len(syllables) > SHORTEST
         )
         self._roles: PhraseIndex[Role] = PhraseIndex(
             (phrase, role) for role, phrases in gazetteer.roles.items() for phrase in phrases
@@ -211,15 +215,17 @@ class PlaceFinder:
 
     def _misspelt(self, words: Words, taken: set[int]) -> Iterable[Span[_Name]]:
         """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""
-        for guess in self._speller.guesses(words.plain):
-            if not taken.isdisjoint(range(guess.start, guess.end)):
-                continue
-            before = words.plain[guess.start - 1] if guess.start else ""
-            name = guess.value
-            is_introduced = before in _WARD_PREFIXES if name.kind == "ward" else before in self._streets
-            if is_introduced or (name.kind == "ward" and guess.end - guess.start > 2):
-                yield Span(guess.start, guess.end, replace(name, sure="guessed"), "")
+        plain = words.plain
+        introduced = [at + 1 for at, word in enumerate(plain[:-1]) if word in _WARD_PREFIXES or word in self._streets]
+        guesses = [guess for guess in self._speller.guesses(plain, introduced) if self._is_introduced(guess, plain)]
+        guesses += [guess for guess in self._long_wards.guesses(plain) if guess.end - guess.start > SHORTEST]
+        for guess in sorted(guesses, key=lambda one: one.start):
+            if taken.isdisjoint(range(guess.start, guess.end)):
+                yield Span(guess.start, guess.end, replace(guess.value, sure="guessed"), "")
                 return
+
+    def _is_introduced(self, guess: Guess[_Name], plain: Sequence[str]) -> bool:
+        return plain[guess.start - 1] in (_WARD_PREFIXES if guess.value.kind == "ward" else self._streets)
 
     def _coded(self, words: Words) -> Iterable[Span[_Name]]:
         """Initials with or without a number, numbered quarters, districts and wards."""

@@ -380,10 +380,16 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     same_length = len(lower) == len(original)
     if not lower.isascii():
         lower = lower.translate(_LATIN)
-    tokens = _TOKEN.findall(lower)
-    has_capitals = same_length and original != lower
-    as_typed = _WORD.findall(original) if has_capitals else ()
-    has_capitals = has_capitals and len(as_typed) == len(tokens)
+    tokens = _TOKEN.findall(lower)[:MAX_WORDS]
+    as_typed: Sequence[str] = ()
+    if same_length and original != lower:
+        as_typed = _WORD.findall(original)[:MAX_WORDS]
+    if len(as_typed) != len(tokens):
+        as_typed = ()
+    if spelling is None:
+        forms = [(form,) for form in map(fold_word, [word for word, _ in tokens])]
+    else:
+        forms = _meant(tokens, spelling)
     plain: list[str] = []
     marked: list[str] = []
     capital: list[bool] = []
@@ -391,30 +397,20 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     sentences: list[int] = []
     accented: list[bool] = []  # of each sentence
     sentence = with_marks = written = 0
-    read = spelling.read if spelling is not None else _as_written
-    pair_starts = spelling.pair_starts if spelling is not None else frozenset()
-    before, parts = "", 0
-    for at, (word, gap) in enumerate(tokens):
-        forms = read(word)
-        if before in pair_starts and spelling is not None and not ends[-1]:
-            pair = spelling.pair(before, word)
-            if pair is not None:
-                forms = pair
-                for column in (plain, marked, capital, ends, sentences):
-                    del column[-parts:]
-        is_capital = has_capitals and as_typed[at].isupper()
-        for plain_form, marked_form in forms:
+    for at, ((word, gap), syllables) in enumerate(zip(tokens, forms, strict=True)):
+        is_capital = bool(as_typed) and as_typed[at].isupper()
+        for plain_form, marked_form in syllables:
             plain.append(plain_form)
             marked.append(marked_form)
             capital.append(is_capital)
             ends.append(False)
             sentences.append(sentence)
-        before, parts = word, len(forms)
         with_marks += not word.isascii()
         written += word.isalpha()
         if gap != " ":
             ends_clause, ends_sentence = _gap_ends(gap[:4])
-            ends[-1] = ends_clause
+            if ends:
+                ends[-1] = ends_clause
             if ends_sentence:
                 accented.append(with_marks > 0 and with_marks >= ACCENTED_SHARE * written)
                 sentence, with_marks, written = sentence + 1, 0, 0
@@ -431,14 +427,23 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     )
 
 
+def _meant(tokens: Sequence[tuple[str, str]], spelling: Spelling) -> list[Syllables]:
+    """What each word stands for; where two words mean something together, the first one stands for both."""
+    read, starts = spelling.read, spelling.pair_starts
+    forms = [read(word) for word, _ in tokens]
+    for at in range(1, len(tokens)):
+        before, gap = tokens[at - 1]
+        if before in starts and not (gap != " " and _gap_ends(gap[:4])[0]):
+            pair = spelling.pair(before, tokens[at][0])
+            if pair is not None:
+                forms[at - 1], forms[at] = (), pair
+    return forms
+
+
 @lru_cache(maxsize=4_096)
 def _gap_ends(gap: str) -> tuple[bool, bool]:
     """Whether what stands between two words ends a clause, and a sentence."""
     return _CLAUSE_END.match(gap) is not None, _SENTENCE_END.match(gap) is not None
-
-
-def _as_written(word: str) -> Syllables:
-    return (fold_word(word),)
 
 
 def _together(run: str, spelling: Spelling) -> str:
