@@ -125,6 +125,7 @@ async def test_a_chunk_is_kept_once_and_an_empty_one_is_done(book: Book) -> None
 
 
 async def test_a_chunk_has_one_owner_until_its_lease_is_over(book: Book) -> None:
+    assert await book.ledger.with_open_chunks() == {"b1"}
     mine = await book.claim("me-1")
     assert (mine.persons, mine.owner) == (PERSONS, "me-1")
     assert await book.ledger.claim_chunk("b1", owner="you-1") is None
@@ -139,6 +140,7 @@ async def test_a_chunk_has_one_owner_until_its_lease_is_over(book: Book) -> None
     assert await book.ledger.release(yours, due_at=None)
     assert await book.ledger.claim_chunk("b1", owner="you-2") is None
     assert await book.ledger.next_due("b1") is None
+    assert await book.ledger.with_open_chunks() == set()
 
 
 async def test_a_chunk_put_down_until_later_is_taken_again_then(book: Book) -> None:

@@ -112,7 +112,7 @@ async def test_after_a_death_while_echoes_are_taken_the_copies_are_settled_and_c
 
     assert await run(stage, mongo_uri, tmp_path, "report", echoes, crash_at=label) == KILLED
     assert await run(stage, mongo_uri, tmp_path, "report", echoes) == 0  # Kafka redelivers
-    await stage.rooms.runner.settle_open()
+    await stage.rooms.runner.recount_open()
 
     progress = await stage.rooms.copies.progress("b1")
     assert (progress.states["sent"], progress.states["uncertain"]) == (PEOPLE - 1, 0)

@@ -518,6 +518,12 @@ class RecipientLedger:
             reasons=counts.reasons,
         )
 
+    async def with_open_chunks(self) -> set[str]:
+        """Ids of the broadcasts that have a chunk to go on with."""
+        grouped = [{"$match": {"state": "open"}}, {"$group": {"_id": "$broadcast_id"}}]
+        with store_errors():
+            return {group["_id"] for group in await self._store.aggregate("broadcast_chunks", grouped)}
+
     async def next_due(self, broadcast_id: str) -> datetime | None:
         """When the first open chunk is due; None when all are done."""
         with store_errors():

@@ -245,6 +245,10 @@ class Copies(Settleable, Protocol):
         """Show how far a broadcast is."""
         ...
 
+    async def with_open_chunks(self) -> set[str]:
+        """Name the broadcasts that are not at their end."""
+        ...
+
     async def next_due(self, broadcast_id: str) -> datetime | None:
         """Show when the first open chunk is due."""
         ...

@@ -64,11 +64,9 @@ COPIES = Metric("hub_copies", "Copies of broadcasts, by what followed", ["state"
 
 SCHEDULER = "scheduler"
 RUNNING: frozenset[BroadcastState] = frozenset({"running"})
-CANCELLED: frozenset[BroadcastState] = frozenset({"cancelled"})
-LATE_CHUNKS = timedelta(minutes=2)
-"""A builder that has not seen the cancellation yet may still keep chunks this long after it."""
 CHUNKS_AT_ONCE = 10
 """Chunks kept with one write; between two writes the builder looks whether it should go on."""
+SETTLE_SECONDS, RECOUNT_SECONDS = 2.0, 30.0
 STORE_PAUSE_SECONDS = 0.5
 FAULT_PAUSE_SECONDS = 5.0
 PENDING_SECONDS = 5.0
@@ -182,7 +180,6 @@ class BroadcastRunner:
         self._instance = secrets.token_hex(6)
         self._claims = 0
         self._running: list[Broadcast] = []
-        self._ended: set[str] = set()
         self._is_stopping = False
         self._wake = asyncio.Event()
         self.in_flight = 0
@@ -193,7 +190,17 @@ class BroadcastRunner:
         """Work until cancelled; then finish the waves that are under way."""
         self._is_stopping = False
         workers = [asyncio.create_task(self._work_on()) for _ in range(self._limits.workers)]
-        others = [asyncio.create_task(self._repeat(step)) for step in (self.look, self.build_all, self.settle_open)]
+        poll_seconds = self._limits.poll_seconds
+        others = [
+            asyncio.create_task(self._repeat(step, seconds))
+            for step, seconds in (
+                (self.look, poll_seconds),
+                (self.build_all, poll_seconds),
+                (self.settle_open, SETTLE_SECONDS),
+                (self.end_cancelled, SETTLE_SECONDS),
+                (self.recount_open, RECOUNT_SECONDS),
+            )
+        ]
         try:
             await asyncio.gather(*workers, *others)
         finally:
@@ -205,7 +212,8 @@ class BroadcastRunner:
                 task.cancel()
             await asyncio.gather(*workers, *others, return_exceptions=True)
 
-    async def _repeat(self, step: Callable[[], Awaitable[object]]) -> None:
+    @staticmethod
+    async def _repeat(step: Callable[[], Awaitable[object]], seconds: float) -> None:
         while True:
             try:
                 await step()
@@ -214,7 +222,7 @@ class BroadcastRunner:
             except Exception as error:  # a fault in one broadcast must not end the process that sends the replies
                 log.exception("broadcasts.fault", error=type(error).__name__)
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
-            await asyncio.sleep(self._limits.poll_seconds)
+            await asyncio.sleep(seconds)
 
     async def _work_on(self) -> None:
         while not self._is_stopping:
@@ -237,7 +245,7 @@ class BroadcastRunner:
     # The life of a broadcast
 
     async def look(self) -> None:
-        """Start what is due, see what runs, finish what is done, end what was cancelled.
+        """Start what is due, see what runs, finish what is done.
 
         Raises:
             StoreUnavailable: repeat it.
@@ -252,9 +260,6 @@ class BroadcastRunner:
                 await self._act(broadcast.id, "finish")
         # The oldest first: a broadcast is not overtaken for ever by newer ones.
         self._running = sorted(running, key=lambda one: (not one.draft.is_emergency, one.started_at or now))
-        for broadcast in await self._outside.broadcasts.find(states=CANCELLED):
-            if broadcast.id not in self._ended:
-                await self._end_cancelled(broadcast)
         self._wake.set()
 
     async def _act(self, broadcast_id: str, action: str) -> None:
@@ -271,18 +276,23 @@ class BroadcastRunner:
         if not isinstance(done, NotAllowed) and await self._outside.broadcasts.save(done):
             log.info("broadcast.moved", broadcast=broadcast_id, state=done.state, people=done.snapshot.people)
 
-    async def _end_cancelled(self, broadcast: Broadcast) -> None:
-        """Those who were still to get a copy are skipped, so that the counts add up to the audience."""
-        while (chunk := await self._copies.claim_chunk(broadcast.id, owner=self._owner())) is not None:
+    async def end_cancelled(self) -> None:
+        """Let the counts of cancelled broadcasts add up to their audience.
+
+        Raises:
+            StoreUnavailable: repeat it.
+        """
+        for broadcast_id in await self._copies.with_open_chunks():
+            if await self._outside.broadcasts.state_of(broadcast_id) == "cancelled":
+                await self._end_cancelled(broadcast_id)
+
+    async def _end_cancelled(self, broadcast_id: str) -> None:
+        while (chunk := await self._copies.claim_chunk(broadcast_id, owner=self._owner())) is not None:
             rows = {row.person: row for row in await self._copies.rows_of(chunk)}
             open_persons = [one for one in chunk.persons if one not in rows or rows[one].state == "queued"]
             skips = [Skip(person, None, None, "broadcast.cancelled") for person in open_persons]
             await self._copies.skip(chunk, skips, now=self._outside.clock.now())
             await self._copies.release(chunk, due_at=None)
-        ended_at = broadcast.finished_at or self._outside.clock.now()
-        is_late = self._outside.clock.now() - ended_at > LATE_CHUNKS
-        if broadcast.started_at is None or (is_late and await self._copies.next_due(broadcast.id) is None):
-            self._ended.add(broadcast.id)
 
     # Building
 
@@ -675,12 +685,19 @@ class BroadcastRunner:
     # Settling
 
     async def settle_open(self) -> None:
-        """Look again at uncertain copies that are due, and count chunks again that look unfinished.
+        """Look again at uncertain copies that are due.
 
         Raises:
             StoreUnavailable: repeat it.
         """
         await self._settlement.check_uncertain()
+
+    async def recount_open(self) -> None:
+        """Count done chunks again that look unfinished: who settled their copies may have died before counting.
+
+        Raises:
+            StoreUnavailable: repeat it.
+        """
         await self._copies.recount_unsettled()
 
 

@@ -326,6 +326,9 @@ class FakeCopies:
             reasons=Counter((row.state, row.reason) for row in rows if row.reason),
         )
 
+    async def with_open_chunks(self) -> set[str]:
+        return {of for (of, _), chunk in self.chunks.items() if chunk.state == "open"}
+
     async def next_due(self, broadcast_id: str) -> datetime | None:
         due = [chunk.due_at for (of, _), chunk in self.chunks.items() if of == broadcast_id and chunk.state == "open"]
         return min(due, default=None)

@@ -209,6 +209,7 @@ class BroadcastMachine(RuleBasedStateMachine):
     async def _work(self, replicas: tuple[int, ...], fates: list[Fate], outages: list[bool]) -> None:
         for replica in replicas:
             await self.runners[replica].look()
+            await self.runners[replica].end_cancelled()
             await self.runners[replica].build_all()
             await self.runners[replica].look()
         self.fates, self.copies.outages = list(fates), list(outages)
