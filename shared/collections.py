@@ -75,6 +75,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
             _index("message_id"),
             _index("reasons", "-received_at"),
             _index("small_talk_key"),
+            _index("memory_key", only={"memory_key": {"$exists": True}}),
         ),
     ),
     CollectionSpec(

@@ -68,7 +68,7 @@ CITIZEN_CHANGES = Topic(
     partitions=12,
     retention=timedelta(days=14),
     owner="intake",
-    readers={"notifier": ("notifier-changes",)},
+    readers={"notifier": ("notifier-changes",), "router": ("router-withdrawals",)},
     about="Followers, profiles, tags, calls, feedback and withdrawals.",
 )
 CITIZEN_CHOICES = Topic(

@@ -20,6 +20,7 @@ from services.router.domain.understanding import Understanding
 from services.router.handlers.citizen_messages import MessageDeps
 from services.router.handlers.officer_actions import OfficerDeps
 from services.router.handlers.waiting_cases import measure_waiting_cases
+from services.router.handlers.withdrawals import WithdrawalDeps
 from services.router.settings import RouterSettings
 from services.router.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
@@ -75,6 +76,7 @@ def build_app(
             now=_now,
         ),
         officers=OfficerDeps(store=cases, levels=levels, publish_replies=publish_replies, now=_now),
+        withdrawals=WithdrawalDeps(store=cases),
         dead_letters=DeadLetters(store, SERVICE),
         max_records=settings.router_batch_records,
     )

@@ -6,9 +6,10 @@ from faststream.kafka import KafkaRouter
 
 from services.router.handlers.citizen_messages import MessageDeps, assign_messages
 from services.router.handlers.officer_actions import OfficerDeps, take_officer_actions
+from services.router.handlers.withdrawals import WithdrawalDeps, forget_withdrawn
 from shared import topics
 from shared.dead_letter import DeadLetters
-from shared.events import CitizenMessageReceived, OfficerActed
+from shared.events import CitizenChanged, CitizenMessageReceived, OfficerActed
 from shared.kafka import Progress, Received, on_batch
 
 SERVICE = "router"
@@ -19,6 +20,7 @@ def subscribe(
     *,
     messages: MessageDeps,
     officers: OfficerDeps,
+    withdrawals: WithdrawalDeps,
     dead_letters: DeadLetters,
     max_records: int,
 ) -> dict[str, Progress]:
@@ -33,6 +35,9 @@ def subscribe(
 
     async def on_officer_actions(received: Sequence[Received[OfficerActed]]) -> None:
         await take_officer_actions(received, officers)
+
+    async def on_citizen_changes(received: Sequence[Received[CitizenChanged]]) -> None:
+        await forget_withdrawn(received, withdrawals)
 
     return {
         "router": on_batch(
@@ -50,6 +55,15 @@ def subscribe(
             service=SERVICE,
             group_id="router-actions",
             handle=on_officer_actions,
+            dead_letters=dead_letters,
+            max_records=max_records,
+        ),
+        "router-withdrawals": on_batch(
+            router,
+            topics.CITIZEN_CHANGES,
+            service=SERVICE,
+            group_id="router-withdrawals",
+            handle=on_citizen_changes,
             dead_letters=dead_letters,
             max_records=max_records,
         ),

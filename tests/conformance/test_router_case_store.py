@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from services.router.adapters.case_store import MongoCaseStore
 from services.router.domain.cases import Citizen
+from services.router.domain.home_ward import Remembered, person_of
 from services.router.domain.officers import officer_effect
 from services.router.domain.plans import PlannedMessage, to_plan
 from services.router.domain.understanding import MessageContext
@@ -187,6 +188,27 @@ async def test_what_a_citizen_just_sent_comes_back_with_its_category_and_case(st
     assert (piece.event_id, piece.text, piece.category) == (one.plan.event_id, THEFT, "crime_report")
     assert (piece.case_id, piece.sent_at, piece.location) == (one.plan.case_id, at, None)
     assert not await store.recent_texts([one.message.citizen_key], since=at, until=at + timedelta(seconds=1))
+
+
+async def test_what_a_person_lets_us_remember_is_found_on_every_page_until_it_is_forgotten(store: Any) -> None:
+    person: dict[str, Any] = {"user_id_by_app": "app-1"}
+    later = timedelta(minutes=1)
+    texts = ["lưu phường Thới An", "lưu phường Hiệp Thành", THEFT, "quên phường"]
+    plans = [
+        planned(text, user_id=str(n), event_id=f"{n:032d}", sent_at=NOW + n * later, code=f"C-{n}", **person)
+        for n, text in enumerate(texts)
+    ]
+    name = person_of(plans[0].message)
+    await store.record(plans[1:3])
+    await store.record(plans[:1])
+
+    assert await store.remembered([name, "nobody"]) == {name: Remembered("hiep-thanh", was_asked=True)}
+    await store.record(plans[3:])
+    assert await store.remembered([name]) == {name: Remembered(None, was_asked=True)}
+    await store.forget([name], until=NOW + 2 * later)
+    assert await store.remembered([name]) == {name: Remembered(None, was_asked=True)}
+    await store.forget([name], until=NOW + 3 * later)
+    assert await store.remembered([name]) == {}
 
 
 async def test_what_waits_for_a_person_is_found_the_first_to_be_due_first(store: Any) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from services.router.domain.cases import CASE_FIELDS, Case, Given
+from services.router.domain.home_ward import Memory, Remembered, person_of, remembered
 from services.router.domain.officers import OfficerEffect
 from services.router.domain.pieces import Piece
 from services.router.domain.plans import (
@@ -21,7 +22,7 @@ from services.router.domain.plans import (
 )
 from services.router.domain.waiting import WaitingCase
 from services.router.errors import CaseMoved, MatterIsOpen
-from shared.events import CitizenChose, Coordinates, ReplyRequested
+from shared.events import CitizenChose, CitizenMessageReceived, Coordinates, ReplyRequested
 from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently, store_errors
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
@@ -99,6 +100,23 @@ class MongoCaseStore:
             )
             for document in documents
         ]
+
+    async def remembered(self, persons: Sequence[str]) -> dict[str, Remembered]:
+        """See `CaseStore`."""
+        query = {"memory_key": {"$in": list(persons)}}
+        projection = {"memory_key": 1, "memory": 1, "sent_at": 1}
+        documents = await patiently(lambda: self._messages.find(query, projection).to_list(None))
+        found: dict[str, list[tuple[datetime, str, Memory]]] = {}
+        for document in documents:
+            memory = Memory(document["memory"]["what"], document["memory"]["ward"])
+            found.setdefault(document["memory_key"], []).append((document["sent_at"], document["_id"], memory))
+        return {person: remembered(memories) for person, memories in found.items()}
+
+    async def forget(self, persons: Sequence[str], *, until: datetime) -> None:
+        """See `WithdrawalStore`."""
+        old = {"memory_key": {"$in": list(persons)}, "sent_at": {"$lte": until}}
+        with store_errors():
+            await self._messages.update_many(old, {"$unset": {"memory_key": "", "memory": ""}})
 
     async def take_numbers(self, day: date, count: int) -> range:
         """See `CaseStore`; a repeated call leaves a gap."""
@@ -304,6 +322,7 @@ def _message_document(one: PlannedMessage) -> Document:
         "case_code": plan.case_code,
         "reply_id": plan.reply.event_id if plan.reply else None,
         "reply_template": plan.reply.template if plan.reply else None,
+        **_memory_fields(message, decision.memory),
         "small_talk_key": _small_talk_key(message.citizen_key, message.received_at.astimezone(UTC).date())
         if plan.reply and plan.case_id is None
         else None,
@@ -314,6 +333,12 @@ def _message_document(one: PlannedMessage) -> Document:
             "choice": plan.choice.model_dump(mode="json", exclude_none=True) if plan.choice else None,
         },
     }
+
+
+def _memory_fields(message: CitizenMessageReceived, memory: Memory | None) -> Document:
+    if memory is None:
+        return {}
+    return {"memory_key": person_of(message), "memory": {"what": memory.what, "ward": memory.ward}}
 
 
 def _to_plan(document: Document) -> Plan:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from services.router.domain.answers import Answer, AnswerBook
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment
-from services.router.domain.choices import Choice, Choices, Wish, ward_name
+from services.router.domain.choices import Choice, Choices, MenuAsked, WardMemory, Wish, ward_name
 from services.router.domain.deadlines import ServiceLevel, ServiceLevels
+from services.router.domain.home_ward import Memory, Remembered
 from services.router.domain.pieces import TOGETHER
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, PRECEDENCE, Category, Reading, Urgency
-from shared.directory import DirectoryView
+from shared.directory import DirectoryView, Unit
 from shared.events import CitizenChose, CitizenMessageReceived, ReplyButton, ReplyContent, ReplyRequested
 from shared.ids import deterministic_id
 
@@ -119,6 +120,7 @@ class ReplyDraft:
     Attributes:
         question: the names to choose from under it.
         choice: what the citizen chose, by name.
+        consent: asks whether a ward may be remembered.
         buttons: further ones.
     """
 
@@ -128,6 +130,7 @@ class ReplyDraft:
     is_emergency: bool
     question: tuple[str, ...] = ()
     choice: str = ""
+    consent: bool = False
     buttons: tuple[ReplyButton, ...] = ()
 
 
@@ -154,6 +157,7 @@ class Decision:
     entries: tuple[Entry, ...] = ()
     reply: ReplyDraft | None = None
     choice: Choice | None = None
+    memory: Memory | None = None
 
 
 @dataclass
@@ -163,10 +167,12 @@ class Citizen:
     Attributes:
         cases: open ones, and those closed a short time ago.
         recent_replies: replies outside of any case, template to time.
+        remembered: the ward they let us remember.
     """
 
     cases: dict[str, Case] = field(default_factory=dict)
     recent_replies: dict[str, datetime] = field(default_factory=dict)
+    remembered: Remembered = field(default_factory=Remembered)
 
     def open_cases(self) -> list[Case]:
         """The open ones, the latest first."""
@@ -214,6 +220,8 @@ class Desk:
         wish = self.choices.of(message.text, view)
         if wish is not None:
             outcome = self._wished(message, reading, assignment, wish, view)
+            if outcome.memory is not None:
+                citizen.remembered = citizen.remembered.after(outcome.memory)
             return replace(outcome, changes=tuple(over), entries=closing)
         asked = _case_that_asked(message, citizen, view)
         if asked is not None:
@@ -232,6 +240,9 @@ class Desk:
             outcome = self._with_case(message, reading, assignment, answer, target, view, is_piece=is_piece)
             for change in outcome.changes:
                 citizen.cases[change.after.case_id] = change.after
+            if asked is not None and outcome.reply is not None and not citizen.remembered.was_asked:
+                outcome = self._with_consent_asked(outcome, outcome.reply, view.units[asked[1]])
+                citizen.remembered = citizen.remembered.after(Memory("asked"))
         return replace(outcome, changes=(*over, *outcome.changes), entries=(*closing, *outcome.entries))
 
     def _wished(
@@ -242,11 +253,20 @@ class Desk:
         page_unit = view.unit_of_page(message.page)
         reply = replace(
             _draft(Answer(self.choices.template(wish)), reading, assignment.unit, view),
-            choice=wish.name if isinstance(wish, Choice) else "",
+            choice="" if isinstance(wish, MenuAsked) else wish.name,
             buttons=self.choices.buttons(wish, view, page_unit.slug if page_unit else None),
         )
         decision = _decision(message, reading, assignment, None, ["message.no_case_needed"], reply=reply)
-        return replace(decision, choice=wish if isinstance(wish, Choice) else None)
+        return replace(
+            decision,
+            choice=wish if isinstance(wish, Choice) else None,
+            memory=wish.memory if isinstance(wish, WardMemory) else None,
+        )
+
+    def _with_consent_asked(self, decision: Decision, reply: ReplyDraft, unit: Unit) -> Decision:
+        """The ward was just told with a button: ask, once for a person, whether it is theirs to be remembered."""
+        reply = replace(reply, consent=True, choice=ward_name(unit), buttons=self.choices.consent_buttons(unit))
+        return replace(decision, reply=reply, memory=Memory("asked"), reasons=(*decision.reasons, "home.asked"))
 
     # ------------------------------------------------------------------ which case
 
@@ -642,6 +662,9 @@ def to_reply(
     text = answers.text(
         draft.template, language=draft.language, case_code=code or "", unit=draft.unit_name, choice=draft.choice
     ).strip()
+    if draft.consent:
+        asks = answers.text("home.question", language=draft.language, case_code="", unit="", choice=draft.choice)
+        text = f"{text}\n\n{asks.strip()}"
     if draft.question:
         asks = answers.text("question.which_ward", language=draft.language, case_code="", unit="")
         text = f"{text}\n\n{asks.strip()}"

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from services.router.domain.home_ward import Memory
 from services.router.domain.text import Spelling, WritingBook, fold, plain_word
 from shared.directory import DirectoryView, Unit
 from shared.events import ChoiceSubject, ReplyButton, Slug
@@ -40,6 +41,9 @@ class ChoiceBook(BaseModel):
     topics_menu: tuple[str, ...]
     wards_menu: tuple[str, ...]
     courtesies: tuple[str, ...]
+    keep_ward: str
+    keep_no_ward: tuple[str, ...]
+    forget_ward: tuple[str, ...]
     choose: tuple[str, ...]
     drop: tuple[str, ...]
     topics: tuple[Topic, ...]
@@ -68,7 +72,15 @@ class MenuAsked:
     page: int = 1
 
 
-Wish: TypeAlias = Choice | MenuAsked
+@dataclass(frozen=True, slots=True)
+class WardMemory:
+    """The citizen answers whether to remember a ward, or wants it forgotten."""
+
+    memory: Memory
+    name: str = ""
+
+
+Wish: TypeAlias = Choice | MenuAsked | WardMemory
 _Forms = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -92,7 +104,9 @@ class Choices:
         self._wards = {unit.slug: unit for unit in units if unit.role == "ward"}
         phrases = [
             *(*book.stop, *book.resume, *book.topics_menu, *book.wards_menu, *book.courtesies),
+            *(*book.keep_no_ward, *book.forget_ward),
             *(form.format(name=name) for form in (*book.choose, *book.drop) for name in self._names),
+            *(book.keep_ward.format(name=ward_name(unit)) for unit in self._wards.values()),
         ]
         self._spelling = Spelling(writing, phrases)
         self._courtesies = sorted((self._fold(c)[0] for c in book.courtesies), key=len, reverse=True)
@@ -115,6 +129,12 @@ class Choices:
             *((phrase, MenuAsked("wards")) for phrase in book.wards_menu),
             *((f"{p} {n}", MenuAsked("wards", n)) for p in book.wards_menu for n in range(2, len(self._wards))),
         ]
+        meanings += [(phrase, WardMemory(Memory("refused"))) for phrase in book.keep_no_ward]
+        meanings += [(phrase, WardMemory(Memory("forgotten"))) for phrase in book.forget_ward]
+        meanings += [
+            (self.keep_phrase(unit), WardMemory(Memory("kept", unit.slug), ward_name(unit)))
+            for unit in self._wards.values()
+        ]
         for is_on, forms in ((True, book.choose), (False, book.drop)):
             for form in forms:
                 values = [Choice("topic", is_on, topic.slug, topic.name) for topic in book.topics]
@@ -136,8 +156,8 @@ class Choices:
         plain, marked = self._without_courtesies(*self._fold(text))
         for right, wish in self._meanings.get(plain, ()):
             is_written_so = all(m in (r, p) for m, r, p in zip(marked, right, plain, strict=True))
-            is_there = not (isinstance(wish, Choice) and wish.subject == "ward") or wish.value in view.units
-            if is_written_so and is_there:
+            ward = _ward_of(wish)
+            if is_written_so and (ward is None or ward in view.units):
                 return wish
         return None
 
@@ -161,6 +181,8 @@ class Choices:
         match wish:
             case MenuAsked(menu):
                 return f"choice.{menu}"
+            case WardMemory(memory):
+                return f"home.{memory.what}"
             case Choice(subject, is_on):
                 return f"choice.{subject}_{'on' if is_on else 'off'}"
 
@@ -168,7 +190,10 @@ class Choices:
         """What may be chosen next; pressing a button sends its payload as a message."""
         book = self._book
         topics_menu, wards_menu = book.topics_menu[0], book.wards_menu[0]
+        payloads: list[str] = []
         match wish:
+            case WardMemory():
+                pass
             case Choice("broadcasts", is_on=False):
                 payloads = [book.resume[0]]
             case Choice("broadcasts"):
@@ -188,6 +213,24 @@ class Choices:
                 if len(wards) > first + WARDS_ON_A_PAGE:
                     payloads.append(f"{wards_menu} {page + 1}")
         return tuple(_button(payload) for payload in payloads)
+
+    def keep_phrase(self, unit: Unit) -> str:
+        """What lets us remember this ward."""
+        return self._book.keep_ward.format(name=ward_name(unit))
+
+    def consent_buttons(self, unit: Unit) -> tuple[ReplyButton, ...]:
+        """Under the question whether to remember a ward."""
+        return _button(self.keep_phrase(unit)), _button(self._book.keep_no_ward[0])
+
+
+def _ward_of(wish: Wish) -> str | None:
+    match wish:
+        case Choice("ward", value=ward):
+            return ward
+        case WardMemory(memory):
+            return memory.ward
+        case _:
+            return None
 
 
 def _button(payload: str) -> ReplyButton:

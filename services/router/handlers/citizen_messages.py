@@ -15,6 +15,7 @@ from typing import Protocol
 
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment, ResponsibleUnit, failed_assignment
 from services.router.domain.cases import Case, Citizen, Decision, Desk, opened_cases
+from services.router.domain.home_ward import Remembered, person_of
 from services.router.domain.pieces import TOGETHER, Piece, joined, pieces_before, read_together
 from services.router.domain.plans import Plan, PlannedMessage, carry_over, to_plan
 from services.router.domain.understanding import MessageContext, Reading, Understanding, failed_reading
@@ -54,6 +55,10 @@ class CaseStore(Protocol):
 
     async def recent_texts(self, citizen_keys: Sequence[str], *, since: datetime, until: datetime) -> list[Piece]:
         """What these citizens sent in between, as it was decided."""
+        ...
+
+    async def remembered(self, persons: Sequence[str]) -> dict[str, Remembered]:
+        """What these persons let us remember."""
         ...
 
     async def take_numbers(self, day: date, count: int) -> range:
@@ -105,6 +110,7 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
     views = _Views(deps.directory, deps.desk)
     unread = [message for message in messages if message.event_id not in known]
     heard = await _heard(unread, deps)
+    await _remember(unread, citizens, deps)
     readings: dict[str, tuple[Reading, Assignment]] = {}
     for message in unread:
         pieces = pieces_before(message, heard.get(message.citizen_key, ()))
@@ -191,6 +197,17 @@ async def _heard(messages: Sequence[CitizenMessageReceived], deps: MessageDeps) 
     return heard
 
 
+async def _remember(
+    messages: Sequence[CitizenMessageReceived], citizens: Mapping[str, Citizen], deps: MessageDeps
+) -> None:
+    """What the writers let us remember, on whatever page they said so."""
+    if messages:
+        person = {message.citizen_key: person_of(message) for message in messages}
+        known = await deps.store.remembered(sorted(set(person.values())))
+        for citizen_key, name in person.items():
+            citizens[citizen_key].remembered = known.get(name, Remembered())
+
+
 def _as_piece(message: CitizenMessageReceived, reading: Reading) -> Piece:
     return Piece(
         message.event_id, message.citizen_key, message.sent_at, message.text, reading.category, message.location
@@ -218,9 +235,10 @@ def _understand(
         log.error("understanding.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         reading = failed_reading()
     try:
-        assignment = deps.responsible_unit(message, reading, view)
+        home_ward = citizen.remembered.home_ward
+        assignment = deps.responsible_unit(message, reading, view, home_ward=home_ward)
         if pieces and BASIS_STRENGTH[assignment.basis] < BASIS_STRENGTH["place"]:
-            assignment = deps.responsible_unit(whole, reading, view)
+            assignment = deps.responsible_unit(whole, reading, view, home_ward=home_ward)
     except Exception as error:  # noqa: BLE001 - whatever it is, the page's unit takes it
         log.error("assignment.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
         assignment = failed_assignment(message, view)

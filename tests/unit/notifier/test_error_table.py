@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.notifier.adapters.delivery_rules import load_delivery_rules
+from services.notifier.adapters.zalo import FINAL_REFRESH_CODES, read_answer
 from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain, next_step
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, Unknown
 from shared.errors import ConfigurationError
@@ -80,6 +81,25 @@ def test_a_code_has_its_class_its_reason_and_its_next_step(code: int) -> None:
         case _:
             assert wait_seconds is None
             assert step == Fail(reason)
+
+
+@pytest.mark.parametrize("code", sorted(EXPECTED))
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_code_is_recognised_in_zalos_answer_and_never_taken_for_an_acceptance(code: int, as_text: bool) -> None:
+    answer = {"error": str(code) if as_text else code, "message": "", "data": {"message_id": "m1"}}
+
+    found = read_answer(RULES.errors, 200, {}, answer)
+
+    assert isinstance(found, Refused)
+    assert (found.code, found.rule.reason) == (code, EXPECTED[code][1])
+
+
+@pytest.mark.parametrize(
+    ("code", "is_final"),
+    [(-14002, False), (-14003, False), (-14010, False), (-14029, False), (-14014, True), (-14020, True)],
+)
+def test_only_two_codes_of_oauth_say_that_the_refresh_token_is_worth_nothing(code: int, is_final: bool) -> None:
+    assert (code in FINAL_REFRESH_CODES) == is_final
 
 
 def test_the_article_meaning_of_a_code_is_told_by_its_text() -> None:

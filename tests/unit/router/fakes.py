@@ -14,6 +14,7 @@ from services.router.adapters.data_files import (
     load_unit_resolver,
 )
 from services.router.domain.cases import Case, Desk
+from services.router.domain.home_ward import Memory, Remembered, person_of, remembered
 from services.router.domain.officers import OfficerEffect
 from services.router.domain.pieces import Piece
 from services.router.domain.plans import CaseEntry, Plan, PlannedMessage, broken_inserts, case_writes
@@ -119,6 +120,20 @@ class FakeCaseStore:
             for one in self.messages.values()
             if one.message.citizen_key in citizen_keys and since < one.message.sent_at < until
         ]
+
+    async def remembered(self, persons: Sequence[str]) -> dict[str, Remembered]:
+        self.round_trips += 1
+        found: dict[str, list[tuple[datetime, str, Memory]]] = {}
+        for one in self.messages.values():
+            if (memory := one.decision.memory) is not None:
+                entry = (one.message.sent_at, one.message.event_id, memory)
+                found.setdefault(person_of(one.message), []).append(entry)
+        return {person: remembered(memories) for person, memories in found.items() if person in persons}
+
+    async def forget(self, persons: Sequence[str], *, until: datetime) -> None:
+        for event_id, one in self.messages.items():
+            if person_of(one.message) in persons and one.message.sent_at <= until:
+                self.messages[event_id] = replace(one, decision=replace(one.decision, memory=None))
 
     async def take_numbers(self, day: date, count: int) -> range:
         self.round_trips += 1
