@@ -141,6 +141,18 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
             _index("due_at", only={"state": "uncertain"}),
         ),
     ),
+    CollectionSpec(
+        "article_sends",
+        "notifier",
+        "one article on its way to the followers of one page, with what Zalo counted since",
+        (
+            _index("broadcast_id", "page"),
+            _index("state", "due_at"),
+            _index("page", "marked_at"),
+            _index("collect_at"),
+            _index("day_slot", unique=True),
+        ),
+    ),
     CollectionSpec("page_tokens", "notifier", "the OAuth tokens of one page, encrypted"),
     CollectionSpec("rate_buckets", "notifier", "how many calls a page or an app may still make now"),
     CollectionSpec("accounts", "console", "one person who may sign in: unit, role, password hash", (_index("unit"),)),

@@ -509,10 +509,27 @@ def _show_content(terminal: Terminal, content: dict[str, Any]) -> None:
 def _show_progress(terminal: Terminal, standing: dict[str, Any]) -> None:
     states = {state: count for state, count in standing["states"].items() if count}
     told = ", ".join(f"{count} {state}" for state, count in states.items()) or "nobody yet"
-    terminal.say(f"[bold]{standing['people']}[/bold] people: {told}")
+    who = "followers" if standing["articles"] else "people"
+    terminal.say(f"[bold]{standing['people']}[/bold] {who}: {told}")
     if standing["in_flight"] and standing["state"] != "running":
         terminal.say(f"[yellow]{standing['in_flight']} still in flight[/yellow]")
-    if standing["reasons"]:
+    if standing["articles"]:
+        terminal.table(
+            ("page", "state", "step or reason", "followers", "views", "shares", "counted"),
+            [
+                (
+                    one["page"],
+                    one["state"],
+                    one["reason"] or ("" if one["state"] == "sent" else one["step"]),
+                    one["followers"],
+                    one["views"],
+                    one["shares"],
+                    when(_moment(one["collected_at"])),
+                )
+                for one in standing["articles"]
+            ],
+        )
+    elif standing["reasons"]:
         terminal.table(
             ("state", "reason", "people"),
             [(one["state"], one["reason"], one["count"]) for one in standing["reasons"]],

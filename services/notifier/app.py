@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 from structlog.contextvars import bind_contextvars
 
 from services.notifier.adapters.api_tokens import ApiTokens
+from services.notifier.adapters.article_store import ArticleStore
 from services.notifier.adapters.audience_store import AudienceStore
 from services.notifier.adapters.broadcast_store import BroadcastStore
 from services.notifier.adapters.clock import ServerClock
@@ -32,6 +33,7 @@ from services.notifier.handlers.broadcasts import Desk
 from services.notifier.handlers.events import NotifierDeps
 from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import TokenKeeper
+from services.notifier.handlers.send_articles import ArticleAdapters, ArticleSender
 from services.notifier.handlers.send_broadcasts import BroadcastAdapters, BroadcastLimits, BroadcastRunner, Pages
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
 from services.notifier.handlers.settle import Settlement
@@ -48,18 +50,13 @@ from shared.zalo_config import load_zalo_config
 
 log = get_logger()
 
+ARTICLE_POLL_SECONDS = 1.0
+"""Zalo itself works for seconds on each step of an article."""
+
 LEDGER_ROWS = Gauge("hub_ledger_rows", "Replies in the ledger by state, counted up to a bound", ["state"])
 OLDEST_DUE_SECONDS = Gauge("hub_ledger_oldest_due_seconds", "How long the longest waiting due reply waits")
 
 MEASURE_EVERY_SECONDS = 5.0
-
-
-class NoArticles:
-    """Until articles are sent none has been."""
-
-    async def sent_since(self, page: str, since: datetime) -> int:  # noqa: ARG002
-        """No article went out."""
-        return 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,7 @@ class Rooms:
     runner: BroadcastRunner
     deps: NotifierDeps
     desk: Desk
+    articles: ArticleSender
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -99,6 +97,7 @@ class Rooms:
             self.sender.run,
             self.sender.sweep,
             self.runner.run,
+            self.articles.run,
             self.contacts.back_fill,
         ]
 
@@ -193,8 +192,24 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         ),
     )
     deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config, of_copies)
-    forecaster = Forecaster(audience, copies, NoArticles(), book, rules, directory, clock)
-    desk = Desk(broadcasts, copies, forecaster, ledger, book, zalo_config, clock, topics, settings.broadcast_staff_tag)
+    article_rows = ArticleStore(store, lease=lease)
+    forecaster = Forecaster(audience, copies, article_rows, book, rules, directory, clock)
+    articles = ArticleSender(
+        ArticleAdapters(broadcasts, article_rows, forecaster, rates, tokens, zalo, zalo_config, clock),
+        poll_seconds=ARTICLE_POLL_SECONDS,
+    )
+    desk = Desk(
+        broadcasts,
+        copies,
+        article_rows,
+        forecaster,
+        ledger,
+        book,
+        zalo_config,
+        clock,
+        topics,
+        settings.broadcast_staff_tag,
+    )
     return Rooms(
         store,
         clock,
@@ -211,6 +226,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         runner,
         deps,
         desk,
+        articles,
     )
 
 

@@ -8,6 +8,8 @@ Source: reference of the OA Open API v3 (message/cs, upload) and OAuth v4.
 
 import hashlib
 import hmac
+import unicodedata
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace
 from typing import Any, Self
@@ -15,13 +17,16 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from services.notifier.domain.broadcast import ArticleContent
 from services.notifier.domain.outcomes import (
     Accepted,
+    Got,
     NotSent,
     RefreshOutcome,
     RefreshRefused,
     Refused,
     SendOutcome,
+    Statistics,
     TokensGranted,
     Unknown,
     Uploaded,
@@ -34,9 +39,13 @@ from shared.zalo_config import ZaloApp, ZaloConfig
 MESSAGE_PATH = "/v3.0/oa/message/cs"
 ANONYMOUS_PATH = "/v2.0/oa/message"
 UPLOAD_PATH = "/v2.0/oa/upload/"
+ARTICLE_PATH = "/v2.0/article/"
 TOKEN_PATH = "/v4/oa/access_token"  # noqa: S105 - a path
 
 MAX_ANSWER_BYTES = 65_536
+ARTICLES_A_CALL = 10
+"""More than ten are refused."""
+ARTICLES_LOOKED_AT = 100
 MAX_RETRY_AFTER_SECONDS = 600.0
 KEEP_ALIVE_SECONDS = 3.0
 """Shorter than any server's own limit: a connection that the server is just closing makes an unknown outcome."""
@@ -103,6 +112,46 @@ def _button_payload(kind: str, payload: str) -> str | dict[str, str]:
             return {"phone_code": phone_code, "content": content}
         case _:
             return payload
+
+
+def article_body(content: ArticleContent) -> dict[str, Any]:
+    """The JSON body of an article as Zalo documents it; without `status` it would stay hidden."""
+    return {
+        "type": "normal",
+        "title": unicodedata.normalize("NFC", content.title),
+        "author": unicodedata.normalize("NFC", content.author),
+        "description": unicodedata.normalize("NFC", content.description),
+        "cover": {"cover_type": "photo", "photo_url": content.cover_url, "status": "show"},
+        "body": [
+            {"type": "text", "content": unicodedata.normalize("NFC", part.content)}
+            if part.type == "text"
+            else {"type": "image", "url": part.content}
+            for part in content.body
+        ],
+        "status": "show",
+        "comment": "hide",
+    }
+
+
+def broadcast_body(article_id: str, target: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """The JSON body that shows an article to followers; codes as text, the form that the official pages show."""
+    wanted = {name: ",".join(map(str, codes)) for name, codes in target.items()} or {"gender": "0"}
+    element = {"media_type": "article", "attachment_id": article_id}
+    payload = {"template_type": "media", "elements": [element]}
+    return {
+        "recipient": {"target": wanted},
+        "message": {"attachment": {"type": "template", "payload": payload}},
+    }
+
+
+def _got(answer: dict[str, Any] | Refused | NotSent | Unknown, name: str) -> Got | Refused | NotSent | Unknown:
+    match answer:
+        case {"data": dict(data)} if isinstance(data.get(name), str) and data[name]:
+            return Got(data[name])
+        case dict():
+            return Unknown("zalo.answer_malformed", f"no {name}")
+        case _:
+            return answer
 
 
 def secret_proof(access_token: str, app: ZaloApp) -> str:
@@ -192,6 +241,54 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
             case _:
                 return answer
 
+    async def create_article(
+        self, content: ArticleContent, *, app_id: str, access_token: str
+    ) -> Got | Refused | NotSent | Unknown:
+        """Ask Zalo to make an article; answers the token that `verify_article` trades for its id."""
+        answer = await self._post_json(ARTICLE_PATH + "create", article_body(content), app_id, access_token)
+        return _got(answer, "token")
+
+    async def verify_article(self, token: str, *, app_id: str, access_token: str) -> Got | Refused | NotSent | Unknown:
+        """Ask for the id of an article that was created; safe to repeat."""
+        answer = await self._post_json(ARTICLE_PATH + "verify", {"token": token}, app_id, access_token)
+        return _got(answer, "id")
+
+    async def broadcast_article(
+        self, article_id: str, target: Mapping[str, Sequence[int]], *, app_id: str, access_token: str
+    ) -> SendOutcome:
+        """Show an article to all followers of the page whom the target means."""
+        answer = await self._post_json(ANONYMOUS_PATH, broadcast_body(article_id, target), app_id, access_token)
+        return accepted(answer) if isinstance(answer, dict) else answer
+
+    async def article_statistics(self, article_id: str, *, app_id: str, access_token: str) -> Statistics | None:
+        """Views and shares of one of the newest articles of a page; None where Zalo does not tell."""
+        for offset in range(0, ARTICLES_LOOKED_AT, ARTICLES_A_CALL):
+            query = {"offset": str(offset), "limit": str(ARTICLES_A_CALL), "type": "normal"}
+            answer = await self._exchange(
+                self._config.oa_api_url + ARTICLE_PATH + "getslice",
+                method="GET",
+                headers=self._headers(app_id, access_token),
+                params=query,
+            )
+            content = answer[2] if isinstance(answer, tuple) else None
+            data = (content or {}).get("data")
+            medias = data.get("medias") if isinstance(data, dict) else None
+            if not isinstance(medias, list) or not medias:
+                return None
+            for media in medias:
+                if isinstance(media, dict) and media.get("id") == article_id:
+                    return Statistics(as_int(media.get("total_view")) or 0, as_int(media.get("total_share")) or 0)
+        return None
+
+    async def _post_json(
+        self, path: str, body: Mapping[str, Any], app_id: str, access_token: str
+    ) -> dict[str, Any] | Refused | NotSent | Unknown:
+        return await self._post(
+            self._config.oa_api_url + path,
+            headers=self._headers(app_id, access_token) | {"Content-Type": "application/json"},
+            data=orjson.dumps(body),
+        )
+
     async def refresh(self, *, app_id: str, refresh_token: str) -> RefreshOutcome:
         """Trade the single-use refresh token for a new pair. An unknown outcome must not be repeated blindly."""
         return await self._grant(app_id, {"grant_type": "refresh_token", "refresh_token": refresh_token})
@@ -242,15 +339,27 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
         return read_answer(self._errors, status, answer_headers, content)
 
     async def _exchange(
-        self, url: str, *, headers: dict[str, str], data: bytes | aiohttp.FormData | dict[str, str]
+        self,
+        url: str,
+        *,
+        headers: dict[str, str],
+        data: bytes | aiohttp.FormData | dict[str, str] | None = None,
+        method: str = "POST",
+        params: dict[str, str] | None = None,
     ) -> tuple[int, Any, dict[str, Any] | None] | NotSent | Unknown:
-        """Status, headers and JSON object (None where there is none) of one POST."""
+        """Status, headers and JSON object (None where there is none) of one request."""
         if self._session is None:
             return NotSent("the client is not open")
         written = SimpleNamespace(is_written=False)
         try:
-            async with self._session.post(
-                url, headers=headers, data=data, allow_redirects=False, trace_request_ctx=written
+            async with self._session.request(
+                method,
+                url,
+                headers=headers,
+                data=data,
+                params=params,
+                allow_redirects=False,
+                trace_request_ctx=written,
             ) as response:
                 raw = await response.content.read(MAX_ANSWER_BYTES)
                 while len(raw) < MAX_ANSWER_BYTES and (more := await response.content.read(MAX_ANSWER_BYTES)):

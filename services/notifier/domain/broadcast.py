@@ -7,6 +7,7 @@ Source: docs/architecture/broadcasts.md.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -74,6 +75,13 @@ class ArticlePart(BaseModel):
 
     type: Literal["text", "image"]
     content: str = Field(min_length=1, max_length=20_000, description="the text, or the address of the picture")
+
+    @model_validator(mode="after")
+    def _picture_has_an_address(self) -> Self:
+        # Zalo refuses spaces and Vietnamese letters in an address unless they are percent-encoded.
+        if self.type == "image" and not re.fullmatch(r"https?://[!-~]+", self.content):
+            raise ValueError("a picture needs its address, percent-encoded: https://…")
+        return self
 
 
 class ArticleContent(BaseModel):

@@ -113,4 +113,19 @@ class Uploaded:
     handle: str
 
 
+@dataclass(frozen=True)
+class Got:
+    """Zalo did it and answered with a token or an id."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How often an article was read and passed on."""
+
+    views: int
+    shares: int
+
+
 UploadOutcome: TypeAlias = Uploaded | Refused | NotSent | Unknown

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from services.notifier.domain.access import Person
+from services.notifier.domain.articles import ArticleState, ArticleStep
 from services.notifier.domain.broadcast import Action, Broadcast, BroadcastState, Draft, Forecast
 from services.notifier.endpoints.web import desk_of, person_of, strictly
 from services.notifier.handlers.broadcasts import MAX_TESTS, Desk, Standing
@@ -151,6 +152,21 @@ class ReasonCount(BaseModel):
     count: int
 
 
+class ArticleOut(BaseModel):
+    """An article on one page."""
+
+    page: str
+    step: ArticleStep
+    state: ArticleState
+    reason: str | None
+    followers: int = Field(description="as far as we know them")
+    article_id: str | None
+    sent_at: datetime | None = Field(description="when Zalo took it; it shows it after its review")
+    views: int | None
+    shares: int | None
+    collected_at: datetime | None
+
+
 class ProgressOut(BaseModel):
     """How far a broadcast is: the states add up to the people."""
 
@@ -164,6 +180,7 @@ class ProgressOut(BaseModel):
     in_flight: int = Field(description="with Zalo at this moment, or a dead sender's")
     chunks: int
     chunks_done: int
+    articles: list[ArticleOut] = Field(description="of an article: page by page; its people are followers")
     per_second: float | None
     seconds_left: float | None
 
@@ -342,6 +359,9 @@ def _progress(standing: Standing) -> ProgressOut:
         in_flight=progress.in_flight,
         chunks=progress.chunks,
         chunks_done=progress.chunks_done,
+        articles=[
+            ArticleOut(**{name: getattr(send, name) for name in ArticleOut.model_fields}) for send in standing.articles
+        ],
         per_second=None if standing.per_second is None else round(standing.per_second, 1),
         seconds_left=None if standing.seconds_left is None else round(standing.seconds_left, 1),
     )

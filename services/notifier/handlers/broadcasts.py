@@ -11,6 +11,7 @@ from typing import Protocol
 
 from services.notifier.adapters.reply_ledger import LedgerRow
 from services.notifier.domain.access import RIGHT_FOR, Person, Right
+from services.notifier.domain.articles import ArticleSend, article_progress
 from services.notifier.domain.audience import ContactView
 from services.notifier.domain.broadcast import (
     Action,
@@ -77,17 +78,27 @@ class Recipients(Protocol):
         ...
 
 
+class ArticleSends(Protocol):
+    """Articles on their way, page by page."""
+
+    async def of_broadcast(self, broadcast_id: str) -> Sequence[ArticleSend]:
+        """Show a broadcast's rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Standing:
     """A running broadcast as people watch it.
 
     Attributes:
+        articles: of an article, page by page.
         per_second: copies whose fate is known, by the time it has been running; None before there is any.
         seconds_left: at that pace; None where it cannot be told.
     """
 
     broadcast: Broadcast
     progress: Progress
+    articles: Sequence[ArticleSend]
     at: datetime
     per_second: float | None
     seconds_left: float | None
@@ -104,6 +115,7 @@ class Desk:
 
     broadcasts: Broadcasts
     recipients: Recipients
+    articles: ArticleSends
     forecaster: Forecaster
     replies: Ledger
     book: LaneBook
@@ -203,14 +215,19 @@ class Desk:
     async def standing(self, broadcast_id: str, person: Person) -> Standing:
         """How far it is, and how long it will still take."""
         broadcast = await self.show(broadcast_id, person)
-        progress = await self.recipients.progress(broadcast_id)
+        sends: Sequence[ArticleSend] = ()
+        if broadcast.draft.content.article is not None:
+            sends = await self.articles.of_broadcast(broadcast_id)
+            progress = article_progress(sends)
+        else:
+            progress = await self.recipients.progress(broadcast_id)
         now = self.clock.now()
         waiting = progress.states.get("queued", 0)
         settled = progress.people - waiting - progress.in_flight
         seconds = running_seconds(broadcast, now)
         pace = settled / seconds if settled and seconds > 0 else None
         left = waiting / pace if pace and waiting and broadcast.state == "running" else None
-        return Standing(broadcast, progress, now, pace, left)
+        return Standing(broadcast, progress, sends, now, pace, left)
 
     async def dry_run(self, draft: Draft, person: Person, *, citizens: Sequence[str] = ()) -> Forecast:
         """What would happen if this were sent to these people now."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from services.notifier.adapters.audience_store import slices
 from services.notifier.domain.audience import NOBODY, ContactView, Had, Terms, plan
 from services.notifier.domain.broadcast import Draft, Forecast
-from services.notifier.domain.lanes import Chosen, LaneBook, article_problem, quiet_until
+from services.notifier.domain.lanes import Chosen, LaneBook, Refused, article_problem, quiet_until
 from services.notifier.domain.rules import VIETNAM, DeliveryRules
 from services.notifier.handlers.ports import Clock
 from shared.directory import Directory
@@ -134,13 +134,13 @@ class Forecaster:
         now = self.clock.now()
         lanes, refused, pages, verdicts = Counter[str](), Counter[str](), Counter[str](), dict[str, str]()
         for page, (followers, opted_out) in (await self.followers(draft.audience.units)).items():
-            problem = await self.article_problem(page, opted_out=opted_out, reaches_opted_out=reaches_opted_out)
-            verdicts[page] = "article" if problem is None else problem
-            if problem is None:
+            refusal = await self.article_refusal(page, opted_out=opted_out, reaches_opted_out=reaches_opted_out)
+            verdicts[page] = "article" if refusal is None else refusal.reason
+            if refusal is None:
                 lanes["article"] += followers
                 pages[page] = followers
             else:
-                refused[problem] += followers
+                refused[refusal.reason] += followers
         return Forecast(
             people=lanes.total() + refused.total(),
             lanes=dict(lanes),
@@ -162,12 +162,11 @@ class Forecaster:
                     opted_out.update(followed)
         return {page: (followers[page], opted_out[page]) for page in self.pages(units)}
 
-    async def article_problem(self, page: str, *, opted_out: int, reaches_opted_out: bool) -> str | None:
+    async def article_refusal(self, page: str, *, opted_out: int, reaches_opted_out: bool) -> Refused | None:
         """Why an article may not be broadcast on a page now; None when it may."""
         now = self.clock.now()
-        local = now.astimezone(VIETNAM)
-        today = local.replace(hour=0, minute=0, second=0, microsecond=0)
-        refusal = article_problem(
+        today = now.astimezone(VIETNAM).replace(hour=0, minute=0, second=0, microsecond=0)
+        return article_problem(
             self.book,
             page,
             sent_this_month=await self.articles.sent_since(page, today.replace(day=1)),
@@ -176,4 +175,3 @@ class Forecaster:
             reaches_opted_out=reaches_opted_out,
             now=now,
         )
-        return None if refusal is None else refusal.reason

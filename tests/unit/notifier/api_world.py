@@ -12,6 +12,7 @@ import yaml
 from services.notifier.adapters.api_tokens import ApiTokens
 from services.notifier.adapters.delivery_rules import load_topics
 from services.notifier.adapters.lane_rules import load_lane_book
+from services.notifier.domain.articles import ArticleSend
 from services.notifier.domain.audience import ContactView, Had
 from services.notifier.domain.copies import Progress
 from services.notifier.endpoints.api import router
@@ -104,9 +105,13 @@ class FakeArticles:
 
     def __init__(self) -> None:
         self.sent: dict[str, list[datetime]] = {}
+        self.rows: list[ArticleSend] = []
 
     async def sent_since(self, page: str, since: datetime) -> int:
         return sum(at >= since for at in self.sent.get(page, ()))
+
+    async def of_broadcast(self, broadcast_id: str) -> list[ArticleSend]:
+        return [send for send in self.rows if send.broadcast_id == broadcast_id]
 
 
 @dataclass
@@ -134,7 +139,16 @@ class World:
         self.replies = FakeLedger(self.clock)
         forecaster = Forecaster(self.audience, self.recipients, self.articles, BOOK, RULES, DIRECTORY, self.clock)
         self.desk = Desk(
-            self.broadcasts, self.recipients, forecaster, self.replies, BOOK, ZALO, self.clock, TOPICS, STAFF_TAG
+            self.broadcasts,
+            self.recipients,
+            self.articles,
+            forecaster,
+            self.replies,
+            BOOK,
+            ZALO,
+            self.clock,
+            TOPICS,
+            STAFF_TAG,
         )
         self.app = Bounded(build_web(self.desk, ApiTokens(tokens_file()), router, about=""))
 
