@@ -4,11 +4,14 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
+
+from shared.errors import HubError
 
 EVENTS_HANDLED = Counter("hub_events_handled", "Events handled, by outcome", ["service", "topic", "outcome"])
 HANDLING_SECONDS = Histogram("hub_batch_seconds", "Time to handle one batch, seconds", ["service", "topic"])
@@ -16,6 +19,8 @@ DEAD_LETTERS = Counter("hub_dead_letters", "Events parked as dead letters", ["se
 CONSUMER_LAG = Gauge("hub_consumer_lag", "Events a replica has not handled yet", ["service", "topic", "group"])
 LOOP_LAG_SECONDS = Gauge("hub_event_loop_lag_seconds", "How late the event loop wakes, seconds", ["service"])
 
+MAX_FRAMES = 12
+MAX_EXCEPTIONS = 5
 MIN_SECONDS_BETWEEN_REPEATS = 10.0
 
 _FORBIDDEN_FIELDS = frozenset(
@@ -27,6 +32,31 @@ def _without_personal_data(_: Any, __: str, event: MutableMapping[str, Any]) -> 
     for key in _FORBIDDEN_FIELDS & event.keys():
         event[key] = "[withheld]"
     return event
+
+
+def _exceptions_without_content(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say what failed and where. Texts of exceptions are left out but for our own: they like to quote what they got."""
+    exc_info = event.pop("exc_info", None)
+    if exc_info:
+        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+        if isinstance(exc_info, tuple):
+            error = exc_info[1]
+        if error is not None:
+            event["exception"] = "\n".join(_in_words(error))
+    return event
+
+
+def _in_words(error: BaseException, *, level: int = 0) -> Iterator[str]:
+    """The chain of an exception: kind and place of each, the innermost frames last."""
+    words = f"{type(error).__name__}: {error}" if isinstance(error, HubError | OSError) else type(error).__name__
+    yield f"{'  ' * level}{words}"
+    for frame in traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]:
+        yield f"{'  ' * level}  at {frame.filename}:{frame.lineno} in {frame.name}"
+    inner = list(error.exceptions) if isinstance(error, BaseExceptionGroup) else []
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    for one in [*inner[:MAX_EXCEPTIONS], *([before] if before is not None else [])]:
+        if level < MAX_EXCEPTIONS:
+            yield from _in_words(one, level=level + 1)
 
 
 class RepeatFilter(logging.Filter):
@@ -61,7 +91,7 @@ def configure_logging(service: str, *, level: str, log_format: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         _without_personal_data,
-        structlog.processors.format_exc_info,
+        _exceptions_without_content,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False)

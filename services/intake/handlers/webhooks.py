@@ -1,5 +1,6 @@
 """A webhook arrives: check that Zalo sent it, decide what it is, keep it, answer."""
 
+import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from shared.tracing import tracing_of
 log = get_logger()
 
 MAX_REPEAT_DIGITS = 4
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,12 @@ def _tell(delivery: Delivery, decision: Decision, answer: Answer, kept_in: str, 
         code=answer.code,
         reason=decision.code,
         disposition=decision.disposition.value,
-        event_name=decision.event_name,
+        event_name=_plain(decision.event_name),
         event_id=decision.outgoing[0].event.event_id,
         events=len(decision.outgoing),
-        oa_id=decision.oa_id,
-        user_id=decision.user_id,
-        message_id=decision.message_id,
+        oa_id=_plain(decision.oa_id),
+        user_id=_plain(decision.user_id),
+        message_id=_plain(decision.message_id),
         kept_in=kept_in,
         repeat=repeat,
         odd_fields=decision.odd_fields,
@@ -156,6 +158,11 @@ def _tell(delivery: Delivery, decision: Decision, answer: Answer, kept_in: str, 
         body_bytes=len(delivery.raw),
         milliseconds=round(seconds * 1000, 2),
     )
+
+
+def _plain(value: str | None) -> str | None:
+    """An id or a name as Zalo makes them; anything else a body has in its place may be a person's words."""
+    return value if value is None or _PLAIN.fullmatch(value) else "odd"
 
 
 def _repeat_number(header: bytes) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from shared.errors import StoreUnavailable
 from shared.telemetry import LoopLag, RepeatFilter, configure_logging, get_logger
 
 
@@ -47,6 +48,31 @@ def test_personal_data_never_reaches_a_line(field: str, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "secret-word" not in printed
     assert printed.count("[withheld]") == 2
+
+
+def test_an_exception_is_told_by_kind_and_place_and_not_by_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("router", level="INFO", log_format="json")
+
+    def fails_on(text: str) -> None:
+        try:
+            int(text)
+        except ValueError as error:
+            raise ExceptionGroup(text, [KeyError(text), StoreUnavailable("code 91")]) from error
+
+    try:
+        fails_on("Chị Lan 0909123456")
+    except ExceptionGroup as error:
+        get_logger().exception("event.parked")
+        get_logger().error("again", exc_info=error)
+        logging.getLogger("a.library").exception("in a library")
+
+    printed = capsys.readouterr().out
+    assert "Lan" not in printed
+    lines = [json.loads(line)["exception"] for line in printed.splitlines()]
+    assert len(lines) == 3
+    for told in lines:
+        for words in ("ExceptionGroup", "KeyError", "ValueError", "StoreUnavailable: code 91", "in fails_on"):
+            assert words in told
 
 
 def test_lines_below_the_level_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
