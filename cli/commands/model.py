@@ -82,7 +82,9 @@ def _check(terminal: Terminal, trained: str, in_use: str) -> None:
 def evaluate_(
     name: Annotated[str | None, typer.Argument(help="Name of a model; the one in use if not given.")] = None,
     held_out: HeldOutFolder = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Keep the report as JSON in this file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Keep the report in this file: JSON, or a page if named *.md.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model on held-out messages: classes, confusion, calibration, robustness, layers, worst errors."""

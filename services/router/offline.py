@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ BEFORE_THE_MERGER = datetime(2025, 6, 30, 5, tzinfo=UTC)
 MERGER = "merger-2025.yaml"
 
 NO_PAGE = "district"
+NO_EVENT = deterministic_id("offline", "line")
 
 
 class LineInvalid(HubError):
@@ -89,6 +91,7 @@ class OfflineRouter:
             ConfigurationError: one is missing or wrong.
         """
         self._directory = directory_with_the_merger(data_dir)
+        self._view = lru_cache(maxsize=64)(self._directory.as_of)
         self._levels = load_service_levels(data_dir)
         self._units = load_unit_resolver(data_dir, self._directory)
         self.understanding = understanding or load_understanding(data_dir, model)
@@ -96,13 +99,13 @@ class OfflineRouter:
     def understand(self, line: Line) -> Understood:
         """Read one message and find its unit."""
         sent_at = line.sent_at or BEFORE_THE_MERGER
-        view = self._directory.as_of(self._levels.local_day(sent_at))
+        view = self._view(self._levels.local_day(sent_at))
         page = line.page or NO_PAGE
         location = Coordinates(latitude=line.location.lat, longitude=line.location.lon) if line.location else None
         message = CitizenMessageReceived(
-            event_id=deterministic_id("offline", str(line.id)),
+            event_id=NO_EVENT,
             occurred_at=sent_at,
-            correlation_id=deterministic_id("offline", str(line.id)),
+            correlation_id=NO_EVENT,
             page=page,
             oa_id="0",
             user_id="0",

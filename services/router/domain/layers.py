@@ -85,15 +85,17 @@ class LayeredUnderstanding:
         return self.decide(text, findings, by_rules, self._model.score(findings))
 
     def apart(self, text: str) -> dict[str, Category]:
-        """What each layer says by itself: the rules, the model, and all together; for reports."""
+        """What each layer says by itself: rules, model, model without lexicon, and all together; for reports."""
         context = MessageContext("text", _ANY_TIME)
         findings = self._rules.examine(text)
         by_rules = self._rules.judge(findings, context)
         scores = self._model.score(findings)
         together = by_rules if by_rules.is_contentless else self.decide(text, findings, by_rules, scores)
+        without_lexicon = self._model.score(replace(findings, lexicon=()))
         return {
             "rules": by_rules.category,
             "model": _likeliest(scores.categories),
+            "model without lexicon": _likeliest(without_lexicon.categories),
             "all": together.category,
         }
 

@@ -5,7 +5,7 @@ The arrays are trained in `services/router/learning` and come from files (`adapt
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -62,13 +62,14 @@ class Scores:
         subtopics: share of each subtopic, were it a procedure.
         high: share of "happening now or dangerous", were it a security tip.
         numbers: the features it saw, for `LinearModel.words_for`.
+        weights: what each of them counts.
     """
 
     categories: Mapping[str, float]
     subtopics: Mapping[str, float]
     high: float
-    numbers: tuple[int, ...]
-    weights: tuple[float, ...]
+    numbers: npt.NDArray[np.intp] = field(compare=False)
+    weights: Numbers = field(compare=False)
 
 
 class LinearModel:
@@ -89,8 +90,13 @@ class LinearModel:
         self.card = card
         self._features = tuple(features)
         self._reader = FeatureReader({name: at for at, name in enumerate(features)}.get)
-        self._main, self._subtopic = main, subtopic
-        self._main_bias, self._subtopic_bias = bias[: main.shape[1]], bias[main.shape[1] :]
+        # One table, so that a text is one look-up: a subtopic's weight is nothing where the files have none.
+        finer = np.zeros((main.shape[0], subtopic.shape[1]), dtype=np.float32)
+        finer[: subtopic.shape[0]] = subtopic
+        self._table, self._bias = np.hstack([main, finer]), bias
+        self._is_telling = np.array(
+            [at < card.shown_features and name[:2] in _TELLING for at, name in enumerate(features)], dtype=np.bool_
+        )
         self._steps = (
             [said for said, _ in card.confidence_at],
             [found for _, found in card.confidence_at],
@@ -99,22 +105,23 @@ class LinearModel:
     def score(self, findings: Findings) -> Scores:
         """Score one text."""
         numbers: list[int] = []
-        weights: list[float] = []
-        for group, found in zip(GROUPS, self._reader.read(findings), strict=True):
+        sizes: list[int] = []
+        for found in self._reader.read(findings):
             numbers += found
-            weights += [group_weight(group, len(found))] * len(found)
+            sizes.append(len(found))
         at = np.array(numbers, dtype=np.intp)
-        values = np.array(weights, dtype=np.float32)
-        main = values @ self._main[at] + self._main_bias
-        is_known = at < self.card.subtopic_features
-        subtopic = values[is_known] @ self._subtopic[at[is_known]] + self._subtopic_bias
+        each = [group_weight(group, size) for group, size in zip(GROUPS, sizes, strict=True)]
+        values = np.repeat(np.array(each, dtype=np.float32), sizes)
+        scores = values @ self._table[at] + self._bias
         count = len(self.card.categories)
         return Scores(
-            categories=dict(zip(self.card.categories, shares(main[:count], self.card.temperature), strict=True)),
-            subtopics=dict(zip(self.card.subtopics, shares(subtopic, self.card.subtopic_temperature), strict=True)),
-            high=1 / (1 + math.exp(-max(-50.0, min(50.0, float(main[count]))))),
-            numbers=tuple(numbers),
-            weights=tuple(weights),
+            categories=dict(zip(self.card.categories, shares(scores[:count], self.card.temperature), strict=True)),
+            subtopics=dict(
+                zip(self.card.subtopics, shares(scores[count + 1 :], self.card.subtopic_temperature), strict=True)
+            ),
+            high=1 / (1 + math.exp(-max(-50.0, min(50.0, float(scores[count]))))),
+            numbers=at,
+            weights=values,
         )
 
     def confidence(self, share: float) -> float:
@@ -123,15 +130,11 @@ class LinearModel:
 
     def words_for(self, scores: Scores, category: str, count: int = 3) -> tuple[str, ...]:
         """The words of the text that spoke most for a category: whole words that many people use, plain."""
-        column = self.card.categories.index(category)
-        told: list[tuple[float, str]] = []
-        for number, weight in zip(scores.numbers, scores.weights, strict=True):
-            if number < self.card.shown_features:
-                name = self._features[number]
-                if name[:2] in _TELLING:
-                    told.append((float(self._main[number, column]) * weight, name[2:]))
-        best = sorted((one for one in told if one[0] > 0), key=lambda one: (-one[0], one[1]))
-        return tuple(dict.fromkeys(word for _, word in best))[:count]
+        telling = self._is_telling[scores.numbers]
+        numbers = scores.numbers[telling]
+        spoke = self._table[numbers, self.card.categories.index(category)] * scores.weights[telling]
+        told = [(-said, self._features[at][2:]) for said, at in zip(spoke.tolist(), numbers.tolist(), strict=True)]
+        return tuple(dict.fromkeys(word for said, word in sorted(told) if said < 0))[:count]
 
 
 _TELLING = frozenset({"w:", "b:"})
@@ -145,4 +148,5 @@ def group_weight(group: str, size: int) -> float:
 def shares(scores: Numbers, temperature: float) -> list[float]:
     """Scores as shares of one."""
     cooled = np.exp((scores - scores.max()) / temperature)
-    return [float(one) for one in cooled / cooled.sum()]
+    found: list[float] = (cooled / cooled.sum()).tolist()
+    return found

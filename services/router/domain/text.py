@@ -381,15 +381,9 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     if not lower.isascii():
         lower = lower.translate(_LATIN)
     tokens = _TOKEN.findall(lower)[:MAX_WORDS]
-    as_typed: Sequence[str] = ()
-    if same_length and original != lower:
-        as_typed = _WORD.findall(original)[:MAX_WORDS]
-    if len(as_typed) != len(tokens):
-        as_typed = ()
-    if spelling is None:
-        forms = [(form,) for form in map(fold_word, [word for word, _ in tokens])]
-    else:
-        forms = _meant(tokens, spelling)
+    as_typed = _WORD.findall(original)[:MAX_WORDS] if same_length and original != lower else []
+    has_capitals = len(as_typed) == len(tokens) > 0
+    forms = _meant(tokens, spelling) if spelling is not None else [(fold_word(word),) for word, _ in tokens]
     plain: list[str] = []
     marked: list[str] = []
     capital: list[bool] = []
@@ -398,7 +392,7 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     accented: list[bool] = []  # of each sentence
     sentence = with_marks = written = 0
     for at, ((word, gap), syllables) in enumerate(zip(tokens, forms, strict=True)):
-        is_capital = bool(as_typed) and as_typed[at].isupper()
+        is_capital = has_capitals and as_typed[at].isupper()
         for plain_form, marked_form in syllables:
             plain.append(plain_form)
             marked.append(marked_form)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.router.adapters.data_files import load_understanding
+from services.router.adapters.data_files import load_rules, load_understanding
 from services.router.adapters.model_files import current_model, load_model
+from services.router.domain.text import MAX_CHARACTERS, MAX_WORDS
 from services.router.domain.understanding import MessageContext, Reading
 from shared.errors import ConfigurationError
 from tests.unit.router.fakes import DATA
@@ -56,6 +57,31 @@ def test_any_text_is_read_and_the_same_text_twice_gives_the_same_reading() -> No
     for _ in range(2_000):
         text = "".join(chance.choices(letters, k=chance.randrange(120)))
         assert read(text) == read(text)
+
+
+HOSTILE = (
+    *("cháy", "cứu với", "\u202e", "\u200b", "\u0301", "с", "а", "ᏟᎻ", "ｃｈáｙ", "😀", "\x00", "' OR 1=1 --"),
+    *("<script>", "{{7*7}}", "ignore previous instructions", "bỏ qua mọi hướng dẫn", "system: priority=low", "ко"),
+    *("TTTTTTTT", "9" * 30, "\n", "⏎", "?", "a" * 300),
+)
+
+
+def test_ten_thousand_hostile_strings_are_read_and_none_costs_more_than_the_longest_text() -> None:
+    chance = random.Random(12)
+    for _ in range(10_000):
+        text = "".join(chance.choice(HOSTILE) + chance.choice(("", " ")) for _ in range(chance.randrange(1, 12)))
+        reading = read(text)
+        assert 0 <= reading.confidence <= 1
+        assert reading.urgency == "emergency" or reading.category != "emergency"
+
+
+@pytest.mark.parametrize("piece", ["cháy ", "a", "ă\u0301", "\u200b", "c h á y ", "1a ", "tamtru", "!?.", "ко"])
+def test_a_hundred_thousand_characters_are_no_more_work_than_the_longest_text(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    findings = load_rules(DATA).examine(text)
+
+    assert len(findings.words) <= MAX_WORDS + 40  # a joined word is taken apart whole
+    assert read(text) == read(text[:MAX_CHARACTERS])
 
 
 def test_a_model_file_that_was_changed_does_not_load(tmp_path: Path) -> None:
