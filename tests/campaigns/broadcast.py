@@ -55,6 +55,7 @@ class Plan:
         lost: share of answers that the simulator loses after it took the message.
         per_minute: calls a minute of the page and of the app.
         wave: copies that one worker has in its hands.
+        still_seconds: when the number of uncertain copies has not changed for so long, the echoes are in.
         seed: of who dies when.
     """
 
@@ -66,6 +67,7 @@ class Plan:
     lost: float = 0.01
     per_minute: int = 40_000
     wave: int = 50
+    still_seconds: float = 25.0
     seed: int = 20261127
     shows_progress: bool = False
 
@@ -277,7 +279,9 @@ class Campaign:
                 uncertain = progress.states["uncertain"]
                 if uncertain != last:
                     last, since = uncertain, time.monotonic()
-                if uncertain == 0 or (time.monotonic() - since > 25 and not await self._webhooks_wait()):
+                if uncertain == 0 or (
+                    time.monotonic() - since > self._plan.still_seconds and not await self._webhooks_wait()
+                ):
                     return progress
             await asyncio.sleep(0.5)
 

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 PLAN = Plan(
     followers=1_500,
+    still_seconds=8,
     replicas=2,
     kafka_nodes=1,
     kills={"notifier": 3, "kafka": 1, "mongo": 1},

@@ -95,6 +95,7 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._is_complete = False
+        self._keeps = False
         self.idle_since = 0.0
 
     @property
@@ -110,7 +111,7 @@ class _Connection(asyncio.Protocol):
         self._batch = batch
         batch.busy.add(self)
         self._parser = httptools.HttpResponseParser(self)
-        self._headers, self._body, self._is_complete = {}, bytearray(), False
+        self._headers, self._body, self._is_complete, self._keeps = {}, bytearray(), False, False
         self._transport.write(request)
         return True
 
@@ -156,7 +157,7 @@ class _Connection(asyncio.Protocol):
             answer = Answer(self._parser.get_status_code(), self._headers, bytes(self._body))
             number, self._batch = self._number, None
             batch.busy.discard(self)
-            if not self._parser.should_keep_alive():
+            if not self._keeps:
                 self.close()
             elif not self.send_next(batch):
                 self._pool.rest(self)
@@ -179,8 +180,9 @@ class _Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        """The answer is whole."""
+        """The answer is whole; only now the parser still knows whether the connection stays."""
         self._is_complete = True
+        self._keeps = self._parser is not None and self._parser.should_keep_alive()
 
 
 class BulkConnections:

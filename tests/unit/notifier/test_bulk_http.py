@@ -18,12 +18,18 @@ def ok(body: bytes, _: int) -> bytes:
     return b"HTTP/1.1 200 OK\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\n" + body
 
 
+connections_made: list[int] = []
+"""How many connections the last exchange made."""
+
+
 async def exchange(serve: Serve, count: int, *, timeout_seconds: float = 5.0, **options: Any) -> list[Outcome]:
     """Send requests to a server that does as it is told."""
     seen = 0
+    connections_made[:] = [0]
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal seen
+        connections_made[0] += 1
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 body = await reader.readexactly(2)
@@ -66,6 +72,7 @@ def test_each_request_gets_its_own_answer_whatever_the_number_of_connections(run
 
     assert [outcome.body for outcome in outcomes] == [b"%d" % (10 + number) for number in range(30)]
     assert {(outcome.status, outcome.headers["retry-after"]) for outcome in outcomes} == {(200, "3")}
+    assert connections_made == [4], "connections are kept"
 
 
 def test_a_server_that_closes_after_each_answer_is_connected_again(run: Any) -> None:
