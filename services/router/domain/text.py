@@ -4,6 +4,7 @@ Vietnamese is written with and without diacritics, so each word is kept twice: p
 tone moved to the end so that `hoà` and `hòa` agree). Source: domain page, "Finding a ward in text".
 """
 
+import bisect
 import itertools
 import re
 import unicodedata
@@ -384,41 +385,44 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     as_typed = _WORD.findall(original)[:MAX_WORDS] if same_length and original != lower else []
     has_capitals = len(as_typed) == len(tokens) > 0
     forms = _meant(tokens, spelling) if spelling is not None else [(fold_word(word),) for word, _ in tokens]
-    plain: list[str] = []
-    marked: list[str] = []
-    capital: list[bool] = []
-    ends: list[bool] = []
+    stops = list(itertools.accumulate(map(len, forms)))
+    if stops and stops[-1] > MAX_WORDS:  # joined words were taken apart
+        kept = bisect.bisect_left(stops, MAX_WORDS) + 1
+        tokens, forms, stops = tokens[:kept], forms[:kept], stops[:kept]
+    count = stops[-1] if stops else 0
+    ends = [False] * count
     sentences: list[int] = []
-    accented: list[bool] = []  # of each sentence
-    sentence = with_marks = written = 0
-    for at, ((word, gap), syllables) in enumerate(zip(tokens, forms, strict=True)):
-        is_capital = has_capitals and as_typed[at].isupper()
-        for plain_form, marked_form in syllables:
-            plain.append(plain_form)
-            marked.append(marked_form)
-            capital.append(is_capital)
-            ends.append(False)
-            sentences.append(sentence)
-        with_marks += not word.isascii()
-        written += word.isalpha()
-        if gap != " ":
-            ends_clause, ends_sentence = _gap_ends(gap[:4])
-            if ends:
-                ends[-1] = ends_clause
-            if ends_sentence:
-                accented.append(with_marks > 0 and with_marks >= ACCENTED_SHARE * written)
-                sentence, with_marks, written = sentence + 1, 0, 0
-        if len(plain) >= MAX_WORDS:
-            break
-    accented.append(with_marks > 0 and with_marks >= ACCENTED_SHARE * written)
+    accented: list[bool] = []
+    first = 0
+    for at, (_, gap) in enumerate(tokens):
+        if gap == " ":
+            continue
+        ends_clause, ends_sentence = _gap_ends(gap[:4])
+        if ends_clause and stops[at]:
+            ends[stops[at] - 1] = True
+        if ends_sentence:
+            _end_sentence(sentences, accented, tokens[first : at + 1], stops[at])
+            first = at + 1
+    _end_sentence(sentences, accented, tokens[first:], count)
+    capitals = [word.isupper() for word, syllables in zip(as_typed, forms, strict=False) for _ in syllables]
     return Words(
-        tuple(plain),
-        tuple(marked),
-        tuple(capital),
-        tuple([accented[s] for s in sentences]),
+        tuple([plain for syllables in forms for plain, _ in syllables]),
+        tuple([marked for syllables in forms for _, marked in syllables]),
+        tuple(capitals) if has_capitals else (False,) * count,
+        tuple(accented),
         tuple(ends),
         tuple(sentences),
     )
+
+
+def _end_sentence(sentences: list[int], accented: list[bool], tokens: Sequence[tuple[str, str]], end: int) -> None:
+    """Number the words up to `end` as one sentence, and tell whether it is written with diacritics."""
+    size = end - len(sentences)
+    number = sentences[-1] + 1 if sentences else 0
+    marks = sum([not word.isascii() for word, _ in tokens])
+    is_accented = marks > 0 and marks >= ACCENTED_SHARE * sum([word.isalpha() for word, _ in tokens])
+    sentences += [number] * size
+    accented += [is_accented] * size
 
 
 def _meant(tokens: Sequence[tuple[str, str]], spelling: Spelling) -> list[Syllables]:
