@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status followers scale simulator dev smoke test bench campaign check format lint types imports unit browser promtool venv
+.PHONY: help up down reset logs status followers scale observe simulator dev smoke test bench campaign check format lint types imports unit browser promtool venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -34,6 +34,10 @@ logs: ## follow all logs, or one: make logs S=router (needs: make up)
 
 scale: venv ## run more instances of a service: make scale notifier=2
 	$(PY) -m stack scale $(strip $(foreach s,intake router notifier console,$(if $(filter command line,$(origin $(s))),$(s)=$($(s)))))
+
+observe: ## Prometheus with the alert rules over the running hub (needs: make up, and Prometheus); PORT= chooses its port
+	$(NEEDS_VENV)
+	$(PY) -m stack observe $(if $(PORT),--port $(PORT))
 
 down: ## stop everything in order; data is kept
 	$(NEEDS_VENV)

@@ -13,6 +13,7 @@ from stack import demo, kafka_jars
 from stack.errors import StackError
 from stack.hub import Hub
 from stack.logs import follow
+from stack.observe import observe
 from stack.settings import StackSettings
 from stack.state import HubState
 from stack.terminal import Terminal, is_interactive
@@ -117,6 +118,14 @@ def followers(
         f"{made.people} people follow {len(pages)} pages, {made.on_two_pages} of them two; {made.opted_out} said "
         f"“ngừng nhận tin”. {escape(made.staff)} is tagged “{demo.STAFF_TAG}” and gets tests."
     )
+
+
+@app.command("observe")
+def observe_hub(
+    *, port: Annotated[int | None, typer.Option(help="Of Prometheus; a free one without it.")] = None
+) -> None:
+    """Run Prometheus over this hub, with the alert rules."""
+    observe(StackSettings.load(), terminal, port=port)
 
 
 @app.command("lock-kafka")
