@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -38,8 +39,9 @@ def observe(settings: StackSettings, terminal: Terminal, *, port: int | None) ->
         f"--web.listen-address={address}",
         "--log.level=warn",
     ]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it is ended, Prometheus ends with it
     with subprocess.Popen(command, cwd=folder) as prometheus:
-        terminal.say(f"Prometheus: http://{address}/alerts (Ctrl-C ends it; its data stay in {folder})")
+        terminal.say(f"Prometheus: http://{address} (Ctrl-C ends it; its data stay in {folder})")
         try:
             while prometheus.poll() is None:
                 time.sleep(LOOK_EVERY_SECONDS)
