@@ -278,6 +278,64 @@ def send_test(
     run(terminal, work())
 
 
+def uncertain(id: Id, person: As = None, as_json: AsJson = False) -> None:
+    """List copies of which nobody knows whether Zalo has them, and which no echo has settled.
+
+    They are never sent again. Look the conversation up in Zalo's OA manager; who has it needs nothing, the others are
+    given up with `hub broadcast abandon`.
+    """
+    terminal = Terminal(as_json=as_json)
+
+    async def work() -> None:
+        async with opened_api(load_settings(), person) as api:
+            found = (await api.get(_path(id, "uncertain")))["copies"]
+        if terminal.as_json:
+            terminal.document(found)
+        elif not found:
+            terminal.say("[green]✓[/green] no copy is uncertain")
+        else:
+            terminal.table(
+                ("person", "citizen", "page", "when", "reason"),
+                [
+                    (one["person"], one["citizen_key"], one["page"], when(_moment(one["marked_at"])), one["reason"])
+                    for one in found
+                ],
+            )
+
+    run(terminal, work())
+
+
+def abandon(
+    id: Id,
+    copies: Annotated[
+        list[str] | None, typer.Option("--person", help="As `uncertain` shows it; repeatable.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are uncertain now.")] = False,
+    person: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give uncertain copies up: they count as failed and are never sent."""
+    terminal = Terminal(as_json=as_json)
+
+    async def work() -> None:
+        if bool(copies) == everything:
+            raise CommandError(
+                "persons_missing",
+                "Say which copies.",
+                "Name them with --person, or all with --all; `hub broadcast uncertain` lists them.",
+                exit_code=ExitCode.USAGE,
+            )
+        async with opened_api(load_settings(), person) as api:
+            chosen = copies or [one["person"] for one in (await api.get(_path(id, "uncertain")))["copies"]]
+            made = await api.post(_path(id, "abandon"), {"persons": chosen}) if chosen else {"abandoned": 0}
+        if terminal.as_json:
+            terminal.document(made)
+        else:
+            terminal.say(f"[green]✓[/green] {made['abandoned']} given up")
+
+    run(terminal, work())
+
+
 def show(id: Id, person: As = None, as_json: AsJson = False) -> None:
     """Show one broadcast: what it says, to whom, its counts, and who did what when."""
     terminal = Terminal(as_json=as_json)

@@ -292,7 +292,16 @@ async def test_uncertain_copies_are_looked_at_when_due_and_given_up_by_a_person(
     await book.ledger.check_again({row_id: (1, now + timedelta(hours=1))})
     assert await book.ledger.uncertain_due(now=now, limit=5) == {}
 
+    (listed,) = await book.ledger.in_state("b1", "uncertain", limit=5)
+    assert (listed["person"], listed["citizen_key"], listed["reason"]) == (
+        PERSONS[0],
+        f"{OA_ID}:20",
+        "zalo.answer_lost",
+    )
+    assert await book.ledger.in_state("b2", "uncertain", limit=5) == []
+
     assert await book.ledger.abandon("b1", PERSONS[0], by="an", now=now)
+    assert await book.ledger.in_state("b1", "uncertain", limit=5) == []
     assert not await book.ledger.abandon("b1", PERSONS[0], by="an", now=now)
     assert await book.states() == {"failed": 1, "queued": 7}
 

@@ -548,6 +548,11 @@ class RecipientLedger:
         with store_errors():
             return await self._rows.find(filter_).to_list(None)
 
+    async def in_state(self, broadcast_id: str, state: CopyState, *, limit: int) -> list[Document]:
+        """Some copies of a broadcast in one state; for states that few are in."""
+        with store_errors():
+            return await self._rows.find({"broadcast_id": broadcast_id, "state": state}).limit(limit).to_list(None)
+
     async def of_citizen(self, citizen_key: str) -> list[Document]:
         """All broadcasts a citizen was meant to get, and why not."""
         with store_errors():

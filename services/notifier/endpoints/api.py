@@ -185,6 +185,34 @@ class ProgressOut(BaseModel):
     seconds_left: float | None
 
 
+class UncertainCopy(BaseModel):
+    """A copy of which nobody knows whether Zalo has it."""
+
+    person: str = Field(description="names the person in this broadcast")
+    citizen_key: str = Field(description="page and user, to look the conversation up in Zalo's OA manager")
+    page: str
+    marked_at: datetime = Field(description="when it was to be sent")
+    reason: str | None
+
+
+class UncertainOut(BaseModel):
+    """Up to 1,000 of them."""
+
+    copies: list[UncertainCopy]
+
+
+class AbandonIn(_In):
+    """Copies to give up."""
+
+    persons: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")], ...] = Field(min_length=1, max_length=1_000)
+
+
+class AbandonOut(BaseModel):
+    """What was given up."""
+
+    abandoned: int = Field(description="those that were uncertain still")
+
+
 class TestOut(BaseModel):
     """Tests on their way."""
 
@@ -303,6 +331,23 @@ async def send_test(
 async def watch_broadcast(desk: At, who: Who, id: Id) -> ProgressOut:
     """How far it is."""
     return _progress(await desk.standing(id, who))
+
+
+@router.get("/broadcasts/{id}/uncertain", responses=PROBLEMS, tags=["broadcasts"])
+async def list_uncertain(desk: At, who: Who, id: Id) -> UncertainOut:
+    """Copies of which nobody knows whether Zalo has them: a person looks into the conversation."""
+    found = await desk.uncertain(id, who)
+    return UncertainOut(
+        copies=[UncertainCopy(**{name: row.get(name) for name in UncertainCopy.model_fields}) for row in found]
+    )
+
+
+@router.post("/broadcasts/{id}/abandon", responses=PROBLEMS, tags=["broadcasts"])
+async def abandon_copies(
+    desk: At, who: Who, id: Id, body: AbandonIn, _: Annotated[None, strictly(AbandonIn)]
+) -> AbandonOut:
+    """Give uncertain copies up: they count as failed and are never sent."""
+    return AbandonOut(abandoned=await desk.abandon(id, who, body.persons))
 
 
 @router.post("/send/dry-run", responses=PROBLEMS, tags=["dry run"])

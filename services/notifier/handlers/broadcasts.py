@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.notifier.adapters.reply_ledger import LedgerRow
 from services.notifier.domain.access import RIGHT_FOR, Person, Right
@@ -25,7 +25,7 @@ from services.notifier.domain.broadcast import (
     act,
     running_seconds,
 )
-from services.notifier.domain.copies import Progress
+from services.notifier.domain.copies import CopyState, Progress
 from services.notifier.domain.lanes import LaneBook
 from services.notifier.domain.permission import content_problem
 from services.notifier.domain.reply import composed
@@ -42,6 +42,7 @@ log = get_logger()
 RACES = 8
 """So often a change is made again over somebody else's; the ledger's builder does not race, so this is people only."""
 MAX_TESTS = 20
+MAX_UNCERTAIN = 1_000
 TEST_TEMPLATE = "broadcast.test"
 LAST_OF_ALL = 2**62
 """Place of a test among a citizen's replies: no reply ever waits for a test."""
@@ -75,6 +76,14 @@ class Recipients(Protocol):
 
     async def progress(self, broadcast_id: str) -> Progress:
         """Count its copies."""
+        ...
+
+    async def in_state(self, broadcast_id: str, state: CopyState, *, limit: int) -> list[dict[str, Any]]:
+        """Show some copies in a state."""
+        ...
+
+    async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:
+        """Give an uncertain copy up."""
         ...
 
 
@@ -228,6 +237,25 @@ class Desk:
         pace = settled / seconds if settled and seconds > 0 else None
         left = waiting / pace if pace and waiting and broadcast.state == "running" else None
         return Standing(broadcast, progress, sends, now, pace, left)
+
+    async def uncertain(self, broadcast_id: str, person: Person) -> list[dict[str, Any]]:
+        """Copies of which nobody knows whether Zalo has them, and which no echo settled; some, if there are many."""
+        _require(person, "read")
+        await self._visible(broadcast_id, person)
+        return await self.recipients.in_state(broadcast_id, "uncertain", limit=MAX_UNCERTAIN)
+
+    async def abandon(self, broadcast_id: str, person: Person, recipients: Sequence[str]) -> int:
+        """Give uncertain copies up: they count as failed and are never sent.
+
+        Returns:
+            How many were uncertain still.
+        """
+        _require(person, "run")
+        await self._visible(broadcast_id, person)
+        now = self.clock.now()
+        given_up = [await self.recipients.abandon(broadcast_id, one, by=person.id, now=now) for one in recipients]
+        log.info("broadcast.abandoned", broadcast=broadcast_id, by=person.id, count=sum(given_up))
+        return sum(given_up)
 
     async def dry_run(self, draft: Draft, person: Person, *, citizens: Sequence[str] = ()) -> Forecast:
         """What would happen if this were sent to these people now."""

@@ -91,10 +91,19 @@ class FakeRecipients:
 
     def __init__(self) -> None:
         self.now_at = a_progress({})
+        self.uncertain: list[dict[str, Any]] = []
         self.had_by_person: dict[str, Had] = {}
 
     async def progress(self, broadcast_id: str) -> Progress:  # noqa: ARG002 - one broadcast is enough
         return self.now_at
+
+    async def in_state(self, broadcast_id: str, state: str, *, limit: int) -> list[dict[str, Any]]:  # noqa: ARG002
+        return self.uncertain[:limit]
+
+    async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:  # noqa: ARG002
+        known = [one for one in self.uncertain if one["person"] == person]
+        self.uncertain = [one for one in self.uncertain if one["person"] != person]
+        return bool(known)
 
     async def had(self, keys_by_person: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, Had]:  # noqa: ARG002
         return {person: had for person, had in self.had_by_person.items() if person in keys_by_person}

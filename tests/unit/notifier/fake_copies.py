@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from services.notifier.domain.audience import ContactView, Had, Terms, matches
 from services.notifier.domain.copies import (
@@ -311,6 +311,10 @@ class FakeCopies:
         return True
 
     # Looking
+
+    async def in_state(self, broadcast_id: str, state: CopyState, *, limit: int) -> list[dict[str, Any]]:
+        found = [row for row in self.rows.values() if (row.broadcast_id, row.state) == (broadcast_id, state)]
+        return [vars(row) for row in found[:limit]]
 
     async def progress(self, broadcast_id: str) -> Progress:
         chunks = [chunk for (of, _), chunk in self.chunks.items() if of == broadcast_id]

@@ -379,6 +379,21 @@ async def test_a_pause_does_not_count_into_the_pace(world: World) -> None:
     assert (content["per_second"], content["seconds_left"]) == (5.0, None)
 
 
+async def test_uncertain_copies_are_listed_and_given_up_by_whoever_is_on_duty(world: World) -> None:
+    broadcast_id = await running(world)
+    seen = {"citizen_key": "4:1", "page": "hiep-thanh", "marked_at": world.clock.now(), "reason": "send.lease_expired"}
+    world.recipients.uncertain = [{"person": letter * 32, **seen} for letter in "ab"]
+    listed = await world.call("GET", f"/v1/broadcasts/{broadcast_id}/uncertain", who="dung")
+    assert [one["person"] for one in listed.content["copies"]] == ["a" * 32, "b" * 32]
+
+    refused = await act_on(world, broadcast_id, "abandon", {"persons": ["a" * 32]}, who="binh")
+    given_up = await act_on(world, broadcast_id, "abandon", {"persons": ["a" * 32, "c" * 32]}, who="giang")
+    nonsense = await act_on(world, broadcast_id, "abandon", {"persons": [{"$ne": 1}]}, who="giang")
+
+    assert (refused.status, given_up.content, nonsense.status) == (403, {"abandoned": 1}, 422)
+    assert [one["person"] for one in world.recipients.uncertain] == ["b" * 32]
+
+
 async def test_lists_are_by_state_unit_and_number(world: World) -> None:
     first = await drafted(world)
     world.clock.advance(1)
