@@ -265,10 +265,13 @@ class SimulatorClient(JsonClient):
             after = page["next"]
 
 
-def http_status(url: str, *, method: str = "GET", body: bytes | None = None) -> int:
+def http_status(
+    url: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> int:
     """Status code of one request."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, method=method), timeout=10) as answer:
+        request = urllib.request.Request(url, body, dict(headers or {}), method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

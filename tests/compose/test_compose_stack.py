@@ -28,6 +28,7 @@ import pytest
 
 from tests.chaos.judge import Verdict, judge
 from tests.compose.harness import BROKERS, ROOT, SERVICES, Compose, JsonClient, SimulatorClient, http_status
+from tests.images import production_file
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_500)]
 
@@ -285,6 +286,26 @@ def test_an_officer_signs_in_through_the_proxy_which_hides_what_is_for_operators
     password = (stack.secrets / "console_demo_password").read_text("utf-8")
     session = JsonClient(outside).post("/api/sessions", {"account": PAGES[0], "password": password})
     assert session["officer"]["unit"] == PAGES[0]
+
+
+def test_who_guesses_a_password_cannot_choose_the_address_that_is_counted(stack: Compose) -> None:
+    # A gateway in front adds the address it sees to what the browser claims; the console counts to five for each.
+    def guess(claimed: str, seen: str) -> int:
+        return http_status(
+            stack.address(8090) + "/api/sessions",
+            method="POST",
+            body=json.dumps({"account": PAGES[1], "password": "wrong"}).encode(),
+            headers={"content-type": "application/json", "x-forwarded-for": f"{claimed}, {seen}"},
+        )
+
+    guesses = [guess(f"203.0.113.{number}", "198.51.100.7") for number in range(6)]
+    assert guesses == [401] * 5 + [429]
+    assert guess("203.0.113.9", "198.51.100.8") == 401, "another officer is not shut out"
+
+
+def test_every_profile_is_a_whole_configuration(stack: Compose) -> None:
+    configured = stack.compose("--profile", "observability", "--profile", "tools", "config", "--services").split()
+    assert set(configured) == set(production_file()["services"])
 
 
 def test_services_run_without_rights_and_cannot_write_to_their_root(stack: Compose) -> None:
