@@ -41,7 +41,8 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
     from services.router.offline import OfflineRouter, as_line  # noqa: PLC0415 - loads the model, for one command
 
     settings = load_settings()
-    now, then = OfflineRouter(settings.data_dir, None), OfflineRouter(rules or settings.data_dir, model)
+    now = OfflineRouter(settings.data_dir, is_merged=False)
+    then = OfflineRouter(rules or settings.data_dir, model, is_merged=False)
     counts: Counter[tuple[str, str, str]] = Counter()
     shown: dict[tuple[str, str, str], list[Document]] = {}
     read = 0

@@ -83,14 +83,25 @@ class OfflineRouter:
     """Understanding and units as the router wires them."""
 
     def __init__(
-        self, data_dir: Path, model: str | None = None, understanding: LayeredUnderstanding | None = None
+        self,
+        data_dir: Path,
+        model: str | None = None,
+        understanding: LayeredUnderstanding | None = None,
+        *,
+        is_merged: bool = True,
     ) -> None:
         """Load the data files.
+
+        Args:
+            data_dir: the data folder.
+            model: name of a model; the current one if not given.
+            understanding: reads instead of the model.
+            is_merged: with the merger of 2025 even where it is not applied; False is the directory of the services.
 
         Raises:
             ConfigurationError: one is missing or wrong.
         """
-        self._directory = directory_with_the_merger(data_dir)
+        self._directory = directory_with_the_merger(data_dir) if is_merged else load_directory(data_dir)
         self._view = lru_cache(maxsize=64)(self._directory.as_of)
         self._levels = load_service_levels(data_dir)
         self._units = load_unit_resolver(data_dir, self._directory)

@@ -7,11 +7,13 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from cli.app import app
+from services.router.adapters.model_files import current_model, save_model
 from shared.mongo import open_store
 from shared.settings import HubSettings
 
@@ -44,6 +46,33 @@ def test_a_street_that_moves_is_listed_with_its_messages(
     assert (change["field"], change["from"], change["to"], change["messages"]) == ("ward", "an-phu-dong", "thoi-an", 1)
     assert change["examples"] == [{"id": "a" * 32}]
     assert TEXT not in result.stdout
+
+
+def test_another_model_is_asked_by_its_name(mongo_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    monkeypatch.setenv("HUB_HOME", str(tmp_path))
+    monkeypatch.setenv("MONGO_URI", mongo_uri)
+    monkeypatch.setenv("MONGO_DATABASE", name)
+    asyncio.run(_store(mongo_uri, name))
+    other = shutil.copytree(DATA, tmp_path / "data")
+    model = _contrary_model(other)
+
+    result = CliRunner().invoke(app, ["whatif", "--rules", str(other), "--model", model, "--json"])
+
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["read"] == 2
+    assert {change["field"] for change in report["changes"]} >= {"category"}
+    unknown = CliRunner().invoke(app, ["whatif", "--model", "0" * 12])
+    assert unknown.exit_code != 0
+
+
+def _contrary_model(data_dir: Path) -> str:
+    """The model in use with all its weights turned round, beside it."""
+    folder = data_dir / "models" / current_model(data_dir)
+    content = {file.name: file.read_bytes() for file in folder.iterdir()}
+    content["main.f16"] = (-np.frombuffer(content["main.f16"], dtype="<f2")).tobytes()
+    return save_model(data_dir, content)
 
 
 async def _store(uri: str, name: str) -> None:
