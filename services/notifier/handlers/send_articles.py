@@ -27,7 +27,6 @@ from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Broadcasts, Clock, Rates
 from services.notifier.handlers.send_replies import TokenSource
-from shared.crash import crash_point
 from shared.errors import StoreUnavailable
 from shared.telemetry import get_logger
 from shared.zalo_config import ZaloConfig
@@ -190,7 +189,6 @@ class ArticleSender:
             for page in pages
         ]
         await self._outside.rows.add(sends)
-        crash_point("notifier.article.after_rows_added")
         # Another replica may have made some of them, from a count of its own: what is kept is what counts.
         kept = await self._outside.rows.of_broadcast(broadcast.id)
         digest = hashlib.sha256("\n".join(f"{send.page} {send.followers}" for send in kept).encode()).hexdigest()
@@ -284,9 +282,7 @@ class ArticleSender:
             # Another broadcast of the page is faster: it is asked again whether one more may go out today.
             await self._put_off(send, now + PAUSE, send.reason)
             return
-        crash_point(f"notifier.article.after_mark_{send.step}")
         outcome = await self._call(send, article, access)
-        crash_point(f"notifier.article.after_call_{send.step}")
         if isinstance(outcome, Refused) and outcome.rule.error_class == "token":
             with suppress(TokenUnavailable):
                 outcome = await self._call(

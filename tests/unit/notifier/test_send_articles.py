@@ -324,3 +324,26 @@ def test_views_are_looked_up_less_and_less_often(age: float, pause: float | None
     now = NOON + timedelta(hours=age)
 
     assert next_look(NOON, now) == (None if pause is None else now + timedelta(minutes=pause))
+
+
+@pytest.mark.parametrize(("step", "before"), [("create", 0), ("broadcast", 2)])
+async def test_another_replica_does_not_repeat_a_call_that_a_dead_one_may_have_made(
+    desk: Desk, step: Any, before: int
+) -> None:
+    await desk.begin()
+    await desk.sender.look()
+    for _ in range(before):
+        await desk.sender.work_once()
+        desk.clock.advance(5)
+    dying = await desk.rows.claim(owner="dead", now=desk.clock.now())
+    assert dying is not None
+    assert dying.step == step
+    assert await desk.rows.mark_called(dying, now=desk.clock.now(), day_slot="x" if step == "broadcast" else None)
+
+    desk.clock.advance(61)
+    desk.sender = desk.a_sender()
+    await desk.work(seconds=4)
+
+    assert desk.zalo.calls.count(step) == 0
+    assert (desk.row().state, desk.row().reason) == ("uncertain", "send.lease_expired")
+    assert desk.state() == "done"
