@@ -46,7 +46,7 @@ from tests.factories import a_reply
 from tests.servers import mongo_product, running_hub
 from tests.unit.notifier.broadcast_stage import TEXT, approved
 
-SEED, WAVE, WORKERS = 1, 200, 3
+SEED, WAVE, WORKERS = 1, 250, 4
 ROOT = Path(__file__).resolve().parents[2]
 
 
