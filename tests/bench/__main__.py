@@ -14,13 +14,13 @@ from tests.bench import stages
 from tests.bench.measure import table
 from tests.servers import KAFKA_TITLE, mongo_product
 
-STAGES = {"intake": stages.intake, "router": stages.router}
-ITEMS = {"intake": 4_000, "router": 2_000}
+STAGES = {"intake": stages.intake, "router": stages.router, "notifier": stages.notifier}
+ITEMS = {"intake": 4_000, "router": 2_000, "notifier": 2_000}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("stage", nargs="*", help=f"{' or '.join(STAGES)}; both when none is named")
+    parser.add_argument("stage", nargs="*", help=f"{' or '.join(STAGES)}; all when none is named")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each side; one more warms up")
     parser.add_argument("--items", type=int, help="items of a round; each stage has its own number")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 `python -m tests.bench.floors intake …`: an ASGI callable that puts the body into Kafka with an idempotent producer.
 `… consumer`: aiokafka reads batches and commits. `… writer`: the same, and it reads and writes for each batch what the
-router read and wrote for it, with the driver alone.
+router read and wrote for it, with the driver alone. `… sender`: posts the same message bodies to the simulator.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ _producer: Any = AIOKafkaProducer
 _consumer: Any = AIOKafkaConsumer
 
 BATCH = 500
+TEXT = "Mang theo giấy tờ tùy thân."
+"""What a reply of the notifier's stage says, too."""
 ROUTER_COLLECTIONS = ("messages", "cases", "case_entries")
 
 
@@ -107,6 +109,31 @@ async def writer(bootstrap: str, topic: str, group: str, uri: str, database: str
             print(seen, flush=True)
 
 
+async def sender(url: str, headers: str, connections: str) -> None:
+    """For each line of user ids on standard input: post one message to each, over kept connections; print how many."""
+    import aiohttp  # noqa: PLC0415 - only this floor needs it
+    import orjson  # noqa: PLC0415
+
+    common = orjson.loads(headers) | {"Content-Type": "application/json"}
+    loop = asyncio.get_running_loop()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=int(connections))) as session:
+        print("ready", flush=True)
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            waiting = iter(orjson.loads(line))
+
+            async def connection(waiting: Any = waiting) -> None:
+                for user_id in waiting:
+                    body = {"recipient": {"user_id": user_id}, "message": {"text": TEXT}}
+                    async with session.post(url, data=orjson.dumps(body), headers=common) as answer:
+                        if orjson.loads(await answer.read())["error"] != 0:
+                            raise RuntimeError("refused")
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(int(connections)):
+                    group.create_task(connection())
+            print("done", flush=True)
+
+
 async def _what_the_router_wrote(database: Any) -> Any:
     """For ever: the documents of one message after another, each time with new ids and keys."""
     messages = await database.messages.find({}).sort([("_id", 1)]).limit(2_000).to_list(None)
@@ -171,5 +198,5 @@ if __name__ == "__main__":
     else:
         import uvloop
 
-        programs: dict[str, Any] = {"consumer": consumer, "writer": writer}
+        programs: dict[str, Any] = {"consumer": consumer, "writer": writer, "sender": sender}
         uvloop.run(programs[program](*arguments))

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from aiokafka import AIOKafkaProducer
 
 from cli.webhook_event import event_body, sign
-from shared.events import CitizenMessageReceived, Event
+from shared.events import CitizenMessageReceived, Event, ReplyContent, ReplyRequested
 from shared.kafka import cloud_event_headers
 from shared.topics import Topic
 from shared.zalo_config import ZaloConfig, ZaloPage
-from tests.factories import a_message
+from tests.bench.floors import TEXT
+from tests.factories import a_message, a_reply
 
 _producer: Any = AIOKafkaProducer  # aiokafka has hints for a part of its classes only
 
@@ -106,6 +107,23 @@ def messages(page: ZaloPage, count: int, *, run: str) -> list[CitizenMessageRece
             occurred_at=now,
         )
         for number in range(count)
+    ]
+
+
+def replies(page: ZaloPage, user_ids: Sequence[str]) -> list[ReplyRequested]:
+    """Answers for as many citizens, as the router would ask for them."""
+    now = datetime.now(UTC)
+    return [
+        a_reply(
+            event_id=uuid.uuid4().hex,
+            page=page.page,
+            oa_id=page.oa_id,
+            user_id=user_id,
+            occurred_at=now,
+            interaction_at=now,
+            content=ReplyContent(text=TEXT),
+        )
+        for user_id in user_ids
     ]
 
 

@@ -119,6 +119,7 @@ class Floor:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.floors", *arguments],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -134,6 +135,12 @@ class Floor:
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
+
+    def tell(self, line: str) -> None:
+        """Put a line onto its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
 
     def line(self) -> str:
         """The next line it prints; blocks.

@@ -5,6 +5,7 @@ the load.
 """
 
 import asyncio
+import json
 import re
 import secrets
 import time
@@ -15,8 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
+from shared.mongo import open_store
+from shared.settings import HubSettings
 from shared.topics import CITIZEN_MESSAGES, REPLIES_REQUESTED
 from shared.zalo_config import ZaloConfig, load_zalo_config
 from stack.ports import find_free
@@ -26,6 +32,8 @@ from tests.servers import RunningHub, running_hub
 
 DATABASE = "binhyen"
 CONNECTIONS = 32
+SEND_SLOTS = 64
+"""Calls at once, of the notifier (its default) and of the floor."""
 WAIT_SECONDS = 300.0
 
 _admin: Any = AIOKafkaAdminClient
@@ -77,7 +85,15 @@ class Bench:
 @contextmanager
 def bench_hub(*, database: str) -> Iterator[Bench]:
     """A hub for benchmarks."""
-    with running_hub(environment={"HUB_MONGO": database, "LOG_LEVEL": "WARNING"}) as hub:
+    environment = {
+        "HUB_MONGO": database,
+        "LOG_LEVEL": "WARNING",
+        # Zalo's limits are not what is measured.
+        "SIMULATOR_RATE_LIMIT_PER_MINUTE": "0",
+        "APP_CALLS_PER_MINUTE": "1000000",
+        "PAGE_CALLS_PER_MINUTE": "1000000",
+    }
+    with running_hub(environment=environment) as hub:
         yield Bench(hub)
 
 
@@ -174,3 +190,76 @@ async def router(bench: Bench, *, items: int, rounds: int) -> Comparison:
                     floors[name].peak_mebibytes = max(floors[name].peak_mebibytes, peak_mebibytes(floor.pid))
         result.ours.peak_mebibytes = peak_mebibytes(hub.pid("router"))
     return result
+
+
+async def notifier(bench: Bench, *, items: int, rounds: int) -> Comparison:
+    """Replies: into the ledger, through gate and limits, sent, recorded. Floor: the same calls and nothing else."""
+    hub, page = bench.hub, bench.zalo.pages[0]
+    result = Comparison("notifier", Series("notifier"), {"bare": Series("bare HTTP loop")})
+    async with aiohttp.ClientSession() as http:
+        body = {"page": page.page, "count": items, "prefix": "bench-", "last_interaction_hours_ago": 0}
+        async with http.post(f"{hub.state.simulator}/control/followers", json=body) as answer:
+            answer.raise_for_status()
+        token = await _access_token(bench, page.oa_id)
+        people = await _followers(http, str(hub.state.simulator), token, items)
+    headers = json.dumps({"access_token": token})
+    with (
+        bench.only("notifier", "simulator"),
+        Floor("sender", f"{hub.state.simulator}/v3.0/oa/message/cs", headers, str(SEND_SLOTS)) as floor,
+    ):
+        hub.wait_ready("notifier")
+        floor.line()
+
+        def sent() -> float:
+            return counter(str(hub.state.notifier), "hub_sends", step="Sent")
+
+        async def ours() -> Round:
+            replies = load.replies(page, people)
+            pid, base = hub.pid("notifier"), sent()
+            before, started = cpu_seconds(pid), time.perf_counter()
+            await load.publish(bench.kafka, REPLIES_REQUESTED, replies, service="router")
+            await _until(sent, base + items)
+            return Round(items, time.perf_counter() - started, cpu_seconds(pid) - before)
+
+        async def bare() -> Round:
+            before, started = cpu_seconds(floor.pid), time.perf_counter()
+            floor.tell(json.dumps(people))
+            await asyncio.to_thread(floor.line)
+            return Round(items, time.perf_counter() - started, cpu_seconds(floor.pid) - before)
+
+        for number in range(rounds + 1):
+            for series, side in ((result.ours, ours), (result.floors["bare"], bare)):
+                one = await side()
+                if number:  # the first one warms up
+                    series.rounds.append(one)
+        result.ours.peak_mebibytes = peak_mebibytes(hub.pid("notifier"))
+        result.floors["bare"].peak_mebibytes = peak_mebibytes(floor.pid)
+    return result
+
+
+async def _access_token(bench: Bench, oa_id: str) -> str:
+    """The page's token, as the notifier keeps it."""
+    fernet = Fernet((bench.hub.home / "token-encryption-key").read_bytes())
+    store = open_store(HubSettings(mongo_uri=SecretStr(bench.mongo), mongo_database=DATABASE))
+    try:
+        while True:
+            found = await store["page_tokens"].find_one({"_id": oa_id})
+            if found is not None and found["access_token"] is not None:
+                return fernet.decrypt(bytes(found["access_token"])).decode()
+            await asyncio.sleep(0.2)
+    finally:
+        await store.close()
+
+
+async def _followers(http: aiohttp.ClientSession, simulator: str, token: str, count: int) -> list[str]:
+    """Ids of people who follow the page, from Zalo's own list."""
+    found: list[str] = []
+    while len(found) < count:
+        asked = {"data": json.dumps({"offset": len(found), "count": 50})}
+        address = f"{simulator}/v3.0/oa/user/getlist"
+        async with http.get(address, params=asked, headers={"access_token": token}) as answer:
+            users = (await answer.json())["data"]["users"]
+        if not users:
+            raise RuntimeError(f"only {len(found)} followers")
+        found += [user["user_id"] for user in users]
+    return found[:count]
