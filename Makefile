@@ -75,7 +75,7 @@ unit: venv ## unit tests; no server needed
 test: venv browser promtool ## every test: unit, conformance, integration and e2e on real servers, chaos, browser. A part: make test T=tests/e2e
 	$(PY) -m pytest $(or $(T),tests)
 
-bench: venv ## intake and router beside bare programs on the same servers; one of them: make bench T=router
+bench: venv ## intake, router and notifier beside bare programs on the same servers; one of them: make bench T=router
 	$(PY) -m tests.bench $(T)
 
 campaign: venv ## a broadcast to 59,881 followers while replicas, brokers and the database are killed; smaller: make campaign T="--followers 5000"
