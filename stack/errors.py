@@ -17,3 +17,5 @@ class StackError(Exception):
         self.message = message
         self.advice = advice
         self.log_tail = log_tail
+        if log_tail:
+            self.add_note(log_tail)  # a traceback in a test's report would not have it

@@ -21,6 +21,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from tests.browser.screenshots import keep_screenshot
 from tests.browser.test_console_journeys import ARGUMENTS, AXE, CHROMIUM
 from tests.servers import RunningHub
 
@@ -53,11 +54,11 @@ class Journey:
 
     async def shot(self, page: Page, step: str) -> None:
         """A picture of a step, at the page's own width and, for a desk, as a phone shows it; axe finds nothing."""
-        await page.screenshot(path=SHOTS / f"{self.name}-{step}.png")
+        await keep_screenshot(page, SHOTS / f"{self.name}-{step}.png")
         await clean(page, f"{self.name}-{step}")
         if (page.viewport_size or {"width": 0})["width"] == DESK[0]:
             await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
-            await page.screenshot(path=SHOTS / f"{self.name}-{step}-narrow.png")
+            await keep_screenshot(page, SHOTS / f"{self.name}-{step}-narrow.png")
             assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
             await page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
 
@@ -171,7 +172,7 @@ async def test_a_case_is_handed_over_with_its_picture_and_answered_by_the_next_u
         journey.desk(OTHER_WARD) as next_desk,
         journey.phone("journey-hand-over", WARD, "Phạm Quốc Dũng") as phone,
     ):
-        await phone.screenshot(path=picture)
+        await keep_screenshot(phone, picture)
         await write(phone, "có nhóm thanh niên tụ tập đua xe gần nhà tôi, tối nào cũng vậy")
         await expect(desk.locator(".row", has_text="tụ tập đua xe")).to_be_visible(timeout=PATIENCE_MS)
         await phone.set_input_files("#image-file", picture)

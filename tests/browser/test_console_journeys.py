@@ -16,6 +16,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from tests.browser.screenshots import keep_screenshot
 from tests.unit.console.house import LEAD, PASSWORD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_reply, an_entry, put
 
@@ -263,7 +264,7 @@ async def test_every_page_is_clean_for_axe_and_fits_the_screen(
     browser: Browser, house: House, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     async def look(page: Page, name: str) -> None:
-        await page.screenshot(path=SHOTS / f"console-{name}-{size[0]}-{scheme}.png")
+        await keep_screenshot(page, SHOTS / f"console-{name}-{size[0]}-{scheme}.png")
         await page.evaluate(AXE)
         result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found = [f"{v['id']}: {node['html'][:120]}" for v in result["violations"] for node in v["nodes"]]

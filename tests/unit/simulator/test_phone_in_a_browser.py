@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, FilePayload, Page, async_playwright, expect
 
+from tests.browser.screenshots import keep_screenshot
 from tests.unit.simulator.live import WARD, Live, Receiver, eventually
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
@@ -290,7 +291,7 @@ async def test_every_page_is_clean_for_axe_fits_the_screen_and_is_light(
         weights.clear()
         await page.goto(live.url + path)
         await page.locator(shown).first.wait_for()
-        await page.screenshot(path=SHOTS / f"phone-{name}-{width}-{scheme}.png")
+        await keep_screenshot(page, SHOTS / f"phone-{name}-{width}-{scheme}.png")
         await page.evaluate(AXE)
         result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found = [f"{v['id']}: {node['html'][:120]}" for v in result["violations"] for node in v["nodes"]]
