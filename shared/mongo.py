@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, cast
 
 import gridfs
@@ -36,6 +36,8 @@ from shared.errors import NotReady, StoreUnavailable
 from shared.settings import HubSettings
 
 __all__ = [
+    "EPOCH",
+    "NEVER",
     "Binary",
     "Collection",
     "DeleteOne",
@@ -60,6 +62,9 @@ __all__ = [
 Document = dict[str, Any]
 T = TypeVar("T")
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+"""The ends of time: a date that is always there keeps an index whole, and a range on it has two bounds."""
 DUPLICATE_KEY = 11_000
 _UNREACHABLE = (
     AutoReconnect,

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from services.notifier.adapters.audience_store import AudienceStore, slices
+from services.notifier.adapters.audience_store import AudienceStore
 from services.notifier.adapters.contact_store import ContactStore, person_of
 from services.notifier.domain.audience import ContactView
 from services.notifier.domain.contacts import facts_of_change, facts_of_message
+from services.notifier.domain.copies import slice_of
 from services.notifier.domain.lanes import Reach
 from shared.events import CitizenChanged, CitizenMessageReceived
 from shared.mongo import Store
@@ -35,8 +36,9 @@ async def learn(store: Store, *events: CitizenChanged | CitizenMessageReceived) 
         await ContactStore(store).learn([fact])
 
 
-async def everybody(store: Store, **options: Any) -> list[list[ContactView]]:
-    return [contacts async for contacts in AudienceStore(store).people(**options)]
+async def everybody(store: Store, *, slices: int = 1) -> list[list[ContactView]]:
+    audience, parts = AudienceStore(store), [slice_of(number, slices) for number in range(slices)]
+    return [contacts for part in parts for contacts in await audience.in_slice(part.first, part.end)]
 
 
 async def test_one_person_is_seen_with_all_that_audiences_ask_for(store: Store) -> None:
@@ -120,17 +122,16 @@ async def test_every_person_comes_once_and_whole_however_the_slices_fall(store: 
         for page in ("41", "42")
     ]
     await store["contacts"].insert_many(documents)
-    audience = AudienceStore(store)
 
-    parts = [contacts for lower, upper in slices(7) for contacts in await audience.in_slice(lower, upper)]
+    parts = await everybody(store, slices=7)
 
     names = [contacts[0].person for contacts in parts]
     assert names == sorted({document["person"] for document in documents})
     assert sorted(view.reach.citizen_key for contacts in parts for view in contacts) == sorted(
         document["_id"] for document in documents
     )
-    assert await everybody(store) == await everybody(store, slice_persons=50) == parts
-    assert await audience.size() % 256 == 0
+    assert await everybody(store) == await everybody(store, slices=16) == parts
+    assert await AudienceStore(store).size() % 256 == 0
 
 
 async def test_a_few_citizens_are_seen_with_all_pages_of_their_persons(store: Store) -> None:

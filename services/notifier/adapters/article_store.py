@@ -6,11 +6,13 @@ broadcast is called it is the row's own id.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from services.notifier.domain.articles import ArticleSend
 from shared.mongo import (
+    EPOCH,
+    NEVER,
     Document,
     DuplicateKeyError,
     Store,
@@ -20,8 +22,6 @@ from shared.mongo import (
     store_errors,
 )
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 COUNTED = ("calling", "sent", "uncertain")
 """States of a broadcast that Zalo may have shown to people."""
 _FIELDS = tuple(field.name for field in fields(ArticleSend) if field.name != "id")

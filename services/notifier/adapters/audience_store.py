@@ -4,7 +4,7 @@ A person's name is a hash, so persons are spread evenly and any part of them is 
 are read slice by slice in the memory of one, and slices can be shared out among replicas.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -12,15 +12,12 @@ from typing import Any
 from services.notifier.adapters.contact_store import contact_choices
 from services.notifier.domain.audience import Audience, ContactView, Terms, matches
 from services.notifier.domain.choices import Wishes, wishes
+from services.notifier.domain.copies import slice_of
 from services.notifier.domain.lanes import Reach
 from shared.mongo import Document, Store, store_errors
 
-SLICE_PERSONS = 1_000
 SAMPLE_SHARE = 256
 """One of so many contacts is counted to estimate how many there are."""
-END = "g"
-"""After every name: those are hexadecimal."""
-_DIGITS = 8
 _FIELDS = {
     "person": 1,
     "page": 1,
@@ -56,9 +53,9 @@ class AudienceStore:
         Raises:
             StoreUnavailable: unreachable.
         """
-        upper = f"{1 << 32 - SAMPLE_SHARE.bit_length() + 1:0{_DIGITS}x}"
+        sample = {"$gte": "", "$lt": slice_of(0, SAMPLE_SHARE).end}
         with store_errors():
-            return SAMPLE_SHARE * await self._contacts.count_documents({"person": {"$gte": "", "$lt": upper}})
+            return SAMPLE_SHARE * await self._contacts.count_documents({"person": sample})
 
     async def in_slice(self, lower: str, upper: str) -> list[list[ContactView]]:
         """All contacts of the persons from `lower` on, before `upper`: one list for each person, by name.
@@ -110,22 +107,6 @@ class AudienceStore:
         with store_errors():
             documents = await self._contacts.find(wanted, {"_id": 0, "person": 1}).to_list(None)
         return sorted({document["person"] for document in documents})
-
-    async def people(self, *, slice_persons: int = SLICE_PERSONS) -> AsyncIterator[list[ContactView]]:
-        """All contacts of one person after another; the memory of one slice.
-
-        Raises:
-            StoreUnavailable: unreachable.
-        """
-        for lower, upper in slices(max(1, await self.size() // slice_persons)):
-            for contacts in await self.in_slice(lower, upper):
-                yield contacts
-
-
-def slices(count: int) -> Iterator[tuple[str, str]]:
-    """Divide all names into so many parts of equal width; no gap, no overlap."""
-    bounds = [f"{(1 << 4 * _DIGITS) * number // count:0{_DIGITS}x}" for number in range(count)]
-    yield from zip(["", *bounds[1:]], [*bounds[1:], END], strict=True)
 
 
 def _view(document: Document, wanted: Wishes) -> ContactView:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -11,11 +10,10 @@ from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.reply import Contact
 from shared.errors import StoreUnavailable
 from shared.ids import deterministic_id
-from shared.mongo import Document, Store, UpdateMany, UpdateOne, bulk_update, patiently, store_errors
+from shared.mongo import EPOCH, Document, Store, UpdateMany, UpdateOne, bulk_update, patiently, store_errors
 from shared.telemetry import get_logger
 
 log = get_logger()
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BACK_FILL = 1_000
 BACK_FILL_PAUSE_SECONDS = 5.0
 _TAG_KEY_LENGTH = 16

@@ -14,10 +14,11 @@ Source: docs/architecture/broadcasts.md.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from services.notifier.adapters import unsettled
 from services.notifier.domain.audience import Had
 from services.notifier.domain.copies import (
     Chunk,
@@ -40,6 +41,8 @@ from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.settlement import OpenSend, Proof
 from shared.crash import crash_point
 from shared.mongo import (
+    EPOCH,
+    NEVER,
     Document,
     DuplicateKeyError,
     Store,
@@ -51,8 +54,6 @@ from shared.mongo import (
     store_errors,
 )
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
 _SERVER_NOW = "$$NOW"
 _MAY_HAVE = ("sending", "sent", "uncertain")
@@ -394,29 +395,11 @@ class RecipientLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Copies to these citizens whose message id is not known."""
-        with store_errors():
-            cursor = self._rows.find(
-                {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}},
-                {"citizen_key": 1, "text_sha256": 1, "marked_at": 1, "attempt": 1, "state": 1},
-            )
-            documents = await cursor.to_list(None)
-        return [
-            OpenSend(
-                id=document["_id"],
-                citizen_key=document["citizen_key"],
-                text_sha256=document["text_sha256"],
-                started_at=document["marked_at"],
-                attempt=document["attempt"],
-                state=document["state"],
-            )
-            for document in documents
-        ]
+        return await unsettled.open_sends(self._rows, citizen_keys, started_at="marked_at")
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a copy has already."""
-        with store_errors():
-            cursor = self._rows.find({"message_key": {"$in": list(message_ids)}}, {"message_key": 1})
-            return {document["message_key"] for document in await cursor.to_list(None)}
+        return await unsettled.owned(self._rows, message_ids)
 
     async def settle(self, send: OpenSend, proof: Proof) -> bool:
         """Mark an uncertain copy as sent, by what proves it.
@@ -453,22 +436,11 @@ class RecipientLedger:
 
     async def uncertain_due(self, *, now: datetime, limit: int) -> dict[str, tuple[str, int]]:
         """Uncertain copies that are to be looked at again: citizen and number of checks by id."""
-        with store_errors():
-            cursor = self._rows.find(
-                {"state": "uncertain", "due_at": {"$gt": EPOCH, "$lte": now}}, {"citizen_key": 1, "checks": 1}
-            )
-            documents = await cursor.limit(limit).to_list(limit)
-        return {document["_id"]: (document["citizen_key"], document["checks"]) for document in documents}
+        return await unsettled.uncertain_due(self._rows, now=now, limit=limit)
 
     async def check_again(self, at: Mapping[str, tuple[int, datetime]]) -> None:
         """Set when uncertain copies are looked at next: number of checks and moment by id."""
-        await bulk_update(
-            self._rows,
-            [
-                UpdateOne({"_id": row_id, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}})
-                for row_id, (checks, due_at) in at.items()
-            ],
-        )
+        await unsettled.check_again(self._rows, at)
 
     async def mark(self, reports: Mapping[str, Mapping[str, datetime]]) -> set[str]:
         """Note receipts on the copies they are about; the earliest of each kind stays. An echo only repeats the answer.

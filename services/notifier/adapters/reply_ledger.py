@@ -15,9 +15,10 @@ Source: docs/architecture/notifier.md.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
+from services.notifier.adapters import unsettled
 from services.notifier.domain.gate import Unfinished
 from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.reply import (
@@ -34,6 +35,7 @@ from shared.crash import crash_point
 from shared.events import ReplyContent, ReplyRequested
 from shared.ids import text_digest
 from shared.mongo import (
+    EPOCH,
     Document,
     DuplicateKeyError,
     Store,
@@ -45,8 +47,6 @@ from shared.mongo import (
     store_errors,
 )
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 COUNT_LIMIT = 10_000
 EXPIRED_AT_ONCE = 1_000
 KEPT_ATTEMPTS = 50
@@ -369,29 +369,11 @@ class ReplyLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Sends of these citizens whose message id is not known."""
-        with store_errors():
-            cursor = self._rows.find(
-                {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}},
-                {"citizen_key": 1, "text_sha256": 1, "attempt_started_at": 1, "attempt": 1, "state": 1},
-            )
-            documents = await cursor.to_list(None)
-        return [
-            OpenSend(
-                id=document["_id"],
-                citizen_key=document["citizen_key"],
-                text_sha256=document["text_sha256"],
-                started_at=document["attempt_started_at"],
-                attempt=document["attempt"],
-                state=document["state"],
-            )
-            for document in documents
-        ]
+        return await unsettled.open_sends(self._rows, citizen_keys, started_at="attempt_started_at")
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a reply has already."""
-        with store_errors():
-            cursor = self._rows.find({"message_key": {"$in": list(message_ids)}}, {"message_id": 1})
-            return {document["message_id"] for document in await cursor.to_list(None)}
+        return await unsettled.owned(self._rows, message_ids)
 
     async def settle(self, send: OpenSend, proof: Proof) -> bool:
         """Mark an uncertain reply as sent, by what proves it.
@@ -421,23 +403,11 @@ class ReplyLedger:
 
     async def uncertain_due(self, *, now: datetime, limit: int) -> dict[str, tuple[str, int]]:
         """Uncertain replies that are to be looked at again: citizen and number of checks by id."""
-        with store_errors():
-            cursor = self._rows.find(
-                {"state": "uncertain", "priority": {"$in": list(PRIORITIES)}, "due_at": {"$gt": EPOCH, "$lte": now}},
-                {"citizen_key": 1, "checks": 1},
-            )
-            documents = await cursor.limit(limit).to_list(limit)
-        return {document["_id"]: (document["citizen_key"], document["checks"]) for document in documents}
+        return await unsettled.uncertain_due(self._rows, now=now, limit=limit, priority={"$in": list(PRIORITIES)})
 
     async def check_again(self, at: Mapping[str, tuple[int, datetime]]) -> None:
         """Set when uncertain replies are looked at next: number of checks and moment by id."""
-        await bulk_update(
-            self._rows,
-            [
-                UpdateOne({"_id": row_id, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}})
-                for row_id, (checks, due_at) in at.items()
-            ],
-        )
+        await unsettled.check_again(self._rows, at)
 
     async def mark(self, reports: Mapping[str, Mapping[str, datetime]]) -> set[str]:
         """Note echoes and receipts on the replies they are about; the earliest of each kind stays.

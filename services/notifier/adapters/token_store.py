@@ -7,15 +7,14 @@ holds it may store it, and storing is fenced with the generation alone.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from services.notifier.domain.outcomes import TokensGranted
-from shared.mongo import Binary, Document, Store, insert_new, patiently, server_time_in, store_errors
+from shared.mongo import EPOCH, Binary, Document, Store, insert_new, patiently, server_time_in, store_errors
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REFRESH_TOKEN_LIFE = timedelta(days=90)
 
 TokenState = Literal["new", "ok", "refresh_unknown", "refused", "undecryptable"]

@@ -5,6 +5,7 @@ The line that matters runs between what *proves* that Zalo did not take the mess
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 ErrorClass = Literal["retryable", "throttled", "permanent", "token", "quota", "account"]
@@ -53,6 +54,15 @@ class Refused:
     rule: ErrorRule
     is_page_limit: bool = False
     retry_after_seconds: float | None = None
+
+    def pause_seconds(self, now: datetime) -> float:
+        """How long a throttled page or app makes no call: as the answer asks, else until the next minute."""
+        return seconds_to_next_minute(now) if self.retry_after_seconds is None else self.retry_after_seconds
+
+
+def seconds_to_next_minute(now: datetime) -> float:
+    """When Zalo counts calls afresh."""
+    return (now.replace(second=0, microsecond=0) + timedelta(minutes=1) - now).total_seconds()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.notifier.adapters.audience_store import slices
 from services.notifier.domain.audience import NOBODY, ContactView, Had, Terms, plan
 from services.notifier.domain.broadcast import Draft, Forecast
+from services.notifier.domain.copies import slice_of
 from services.notifier.domain.lanes import Chosen, LaneBook, Refused, article_problem, quiet_until
 from services.notifier.domain.rules import VIETNAM, DeliveryRules
 from services.notifier.handlers.ports import Clock
@@ -123,8 +123,9 @@ class Forecaster:
         if citizens:
             yield await self.audience.of_citizens(citizens)
             return
-        for lower, upper in slices(max(1, await self.audience.size() // SLICE_CONTACTS)):
-            if persons := await self.audience.in_slice(lower, upper):
+        count = max(1, await self.audience.size() // SLICE_CONTACTS)
+        for part in (slice_of(number, count) for number in range(count)):
+            if persons := await self.audience.in_slice(part.first, part.end):
                 yield persons
 
     async def _article(self, draft: Draft) -> Forecast:

@@ -20,7 +20,15 @@ from services.notifier.domain.broadcast import ArticleContent, Broadcast, NotAll
 from services.notifier.domain.lanes import Refused as LaneRefused
 from services.notifier.domain.lanes import quiet_until
 from services.notifier.domain.next_step import Fail, without_token
-from services.notifier.domain.outcomes import Got, NotSent, Refused, SendOutcome, Statistics, Unknown
+from services.notifier.domain.outcomes import (
+    Got,
+    NotSent,
+    Refused,
+    SendOutcome,
+    Statistics,
+    Unknown,
+    seconds_to_next_minute,
+)
 from services.notifier.domain.rules import VIETNAM
 from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.forecast import Forecaster
@@ -328,8 +336,7 @@ class ArticleSender:
         if not isinstance(outcome, Refused) or outcome.rule.error_class != "throttled":
             return None
         now = self._outside.clock.now()
-        next_minute = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        seconds = outcome.retry_after_seconds or (next_minute - now).total_seconds()
+        seconds = outcome.retry_after_seconds or seconds_to_next_minute(now)
         bucket = page_bucket(send.oa_id) if outcome.is_page_limit else app_bucket(send.app_id)
         await self._outside.rates.block([bucket], seconds=seconds)
         return now + timedelta(seconds=seconds)

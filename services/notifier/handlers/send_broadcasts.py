@@ -639,10 +639,7 @@ class BroadcastRunner:
         if refused.rule.error_class != "throttled":
             return None
         now = self._outside.clock.now()
-        seconds = refused.retry_after_seconds
-        if seconds is None:
-            next_minute = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-            seconds = (next_minute - now).total_seconds()
+        seconds = refused.pause_seconds(now)
         app_id = self._pages.app_by_oa[copy.oa_id]
         bucket = page_bucket(copy.oa_id) if refused.is_page_limit else app_bucket(app_id)
         with suppress(StoreUnavailable):

@@ -473,10 +473,7 @@ class ReplySender:
         if refused.rule.error_class != "throttled":
             return None
         now = self._outside.clock.now()
-        seconds = refused.retry_after_seconds
-        if seconds is None:
-            next_minute = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-            seconds = (next_minute - now).total_seconds()
+        seconds = refused.pause_seconds(now)
         bucket = page_bucket(reply.oa_id) if refused.is_page_limit else app_bucket(reply.app_id)
         log.warning("calls.blocked", bucket=bucket, seconds=round(seconds, 1), code=refused.code)
         with suppress(StoreUnavailable):

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from services.notifier.adapters.token_store import BROKEN, EPOCH, PageToken, TokenState
+from services.notifier.adapters.token_store import BROKEN, PageToken, TokenState
 from services.notifier.domain.outcomes import RefreshOutcome, RefreshRefused, TokensGranted
 from shared.errors import StoreUnavailable
+from shared.mongo import EPOCH
 from tests.factories import OA_ID, PAGE
 from tests.unit.notifier.fakes import ManualClock
 from tests.unit.notifier.samples import APP_ID

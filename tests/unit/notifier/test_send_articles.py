@@ -91,7 +91,7 @@ class Desk:
         self.broadcasts = FakeBroadcastStore()
         self.rows = FakeArticleRows(self.clock)
         self.audience = FakeAudience()
-        self.audience.contacts = [a_contact(person=str(n), reach={"citizen_key": f"4:{n}"}) for n in range(5)]
+        self.audience.contacts = [a_contact(person=str(n) * 32, reach={"citizen_key": f"4:{n}"}) for n in range(5)]
         self.zalo = ScriptedZalo()
         self.office = FakeOffice()
         self.sender = self.a_sender()
@@ -274,7 +274,7 @@ async def test_two_broadcasts_that_reach_the_page_at_once_share_its_day(desk: De
 
 
 async def test_nothing_is_shown_to_followers_who_opted_out_unless_that_was_approved(desk: Desk) -> None:
-    elsewhere = a_contact("hiep-thanh", person="3", reach={"citizen_key": "5:3", "opted_out": True})
+    elsewhere = a_contact("hiep-thanh", person="3" * 32, reach={"citizen_key": "5:3", "opted_out": True})
     desk.audience.contacts.append(elsewhere)
     await desk.begin("b1")
     await desk.begin("b2", reaches_opted_out=True)

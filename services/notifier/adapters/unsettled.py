@@ -1,0 +1,68 @@
+"""What settlement asks of a ledger. Replies and copies of broadcasts are rows of different collections, asked alike."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from services.notifier.domain.settlement import OpenSend
+from shared.mongo import EPOCH, Collection, Document, UpdateOne, bulk_update, store_errors
+
+
+async def open_sends(rows: Collection, citizen_keys: Iterable[str], *, started_at: str) -> list[OpenSend]:
+    """Sends to these citizens whose message id is not known.
+
+    Args:
+        rows: of the ledger.
+        citizen_keys: the citizens.
+        started_at: field that says when the call began.
+    """
+    with store_errors():
+        cursor = rows.find(
+            {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}},
+            {"citizen_key": 1, "text_sha256": 1, started_at: 1, "attempt": 1, "state": 1},
+        )
+        documents = await cursor.to_list(None)
+    return [
+        OpenSend(
+            id=document["_id"],
+            citizen_key=document["citizen_key"],
+            text_sha256=document["text_sha256"],
+            started_at=document[started_at],
+            attempt=document["attempt"],
+            state=document["state"],
+        )
+        for document in documents
+    ]
+
+
+async def owned(rows: Collection, message_ids: Iterable[str]) -> set[str]:
+    """Which of Zalo's message ids a row has already."""
+    with store_errors():
+        cursor = rows.find({"message_key": {"$in": list(message_ids)}}, {"message_key": 1})
+        return {document["message_key"] for document in await cursor.to_list(None)}
+
+
+async def uncertain_due(rows: Collection, *, now: datetime, limit: int, **narrowed: Any) -> dict[str, tuple[str, int]]:
+    """Uncertain rows that are to be looked at again: citizen and number of checks by id.
+
+    Args:
+        rows: of the ledger.
+        now: by the database's clock.
+        limit: the most at once.
+        **narrowed: further conditions, for the ledger's index.
+    """
+    due: Document = {"state": "uncertain", **narrowed, "due_at": {"$gt": EPOCH, "$lte": now}}
+    with store_errors():
+        documents = await rows.find(due, {"citizen_key": 1, "checks": 1}).limit(limit).to_list(limit)
+    return {document["_id"]: (document["citizen_key"], document["checks"]) for document in documents}
+
+
+async def check_again(rows: Collection, at: Mapping[str, tuple[int, datetime]]) -> None:
+    """Set when uncertain rows are looked at next: number of checks and moment by id."""
+    await bulk_update(
+        rows,
+        [
+            UpdateOne({"_id": row_id, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}})
+            for row_id, (checks, due_at) in at.items()
+        ],
+    )
