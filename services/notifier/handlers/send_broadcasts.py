@@ -375,12 +375,16 @@ class BroadcastRunner:
     async def work_once(self) -> bool:
         """Take one chunk of what runs and send it as far as it may go now.
 
+        A chunk in which everybody only waits lets the next broadcast go too: what they wait for may be a copy which
+        that one holds, left behind by a worker that died.
+
         Returns:
             False if there is nothing to do now.
 
         Raises:
             StoreUnavailable: the chunk goes on when its lease is over.
         """
+        worked = False
         for broadcast in self._running:
             if not broadcast.snapshot.is_complete or self._quiet_until(broadcast) is not None:
                 continue
@@ -391,9 +395,12 @@ class BroadcastRunner:
             crash_point("notifier.broadcast.after_chunk_claim")
             work = await self._prepare(broadcast, chunk)
             work.renewed_at = claimed_at
+            queued = work.states["queued"]
             await self._send_chunk(work)
-            return True
-        return False
+            worked = True
+            if work.states["queued"] < queued or not queued:
+                break
+        return worked
 
     def _quiet_until(self, broadcast: Broadcast) -> datetime | None:
         now = self._outside.clock.now()

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -316,3 +317,14 @@ BroadcastMachine.TestCase.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestBroadcastMachine = BroadcastMachine.TestCase
+
+
+@pytest.mark.parametrize("dies", range(4))
+def test_a_copy_that_waits_for_a_dead_workers_copy_does_not_keep_it_from_being_taken_up(dies: int) -> None:
+    """Two broadcasts to the same people: the first's worker dies in a call, the second's copies wait for that one."""
+    machine = BroadcastMachine()
+    machine.schedule(forecast=0)
+    machine.schedule(forecast=0)
+    machine.work(replicas=(0,), fates=[], outages=[True])
+    machine.work(replicas=(0, 1), fates=["accepted"] * dies + ["dies_before", "accepted", "accepted"], outages=[])
+    machine.teardown()
