@@ -1,6 +1,9 @@
 """The written messages keep their promises: legal labels, no near-duplicates, nothing held out among them."""
 
+import csv
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,8 @@ from shared.errors import ConfigurationError
 from tests.unit.router.fakes import DATA
 
 MESSAGES = load_messages(DATA / "understanding" / "messages")
+HELD_OUT = DATA / "understanding" / "held_out"
+DATA_CARD = DATA.parent / "docs" / "data-card.md"
 LONG_ENOUGH = [example for example in MESSAGES if len(example.text.split()) >= 6]
 
 
@@ -40,10 +45,46 @@ def test_no_two_messages_are_the_same_with_small_changes() -> None:
 
 
 def test_no_held_out_message_is_trained_on() -> None:
-    held_out = [item for item in load_held_out(DATA / "understanding" / "held_out") if len(item.text.split()) >= 6]
+    held_out = [item for item in load_held_out(HELD_OUT) if len(item.text.split()) >= 6]
     twins = near_duplicates([example.text for example in LONG_ENOUGH], [item.text for item in held_out])
 
     assert [(where(LONG_ENOUGH[t.first]), held_out[t.second].id) for t in twins] == []
+
+
+def test_no_two_held_out_messages_are_the_same() -> None:
+    held_out = load_held_out(HELD_OUT)
+    long_enough = [item for item in held_out if len(item.text.split()) >= 6]
+    twins = near_duplicates([item.text for item in long_enough])
+
+    assert [(long_enough[t.first].id, long_enough[t.second].id) for t in twins] == []
+    assert [i for i, times in Counter(item.id for item in held_out).items() if times > 1] == []
+
+
+def test_every_held_out_label_is_legal() -> None:
+    labels = {item.id: item.expected for item in load_held_out(HELD_OUT)}
+
+    assert {i: f for i, e in labels.items() if (f := label_fault(e.category, e.subtopic, e.urgency))} == {}
+
+
+def kappa(pairs: Sequence[tuple[str | None, str | None]]) -> float:
+    """Cohen's kappa: how far two labellers agree beyond what their shares alone would give."""
+    first, second = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
+    agreed = sum(one == other for one, other in pairs) / len(pairs)
+    by_chance = sum(first[label] * second[label] for label in first) / len(pairs) ** 2
+    return (agreed - by_chance) / (1 - by_chance)
+
+
+def test_the_data_card_says_how_far_the_two_labellers_agree() -> None:
+    with (HELD_OUT / "second_labels.tsv").open(encoding="utf-8") as file:
+        second = {line["id"]: line for line in csv.DictReader(file, delimiter="\t")}
+    first = {item.id: item.expected for item in load_held_out(HELD_OUT) if item.id in second}
+    category = [(e.category, second[i]["category"]) for i, e in first.items()]
+    urgency = [(e.urgency, second[i]["urgency"]) for i, e in first.items()]
+    subtopic = [(e.subtopic, second[i]["subtopic"]) for i, e in first.items() if e.subtopic]
+    found = f"category {kappa(category):.3f}, urgency {kappa(urgency):.3f}, subtopic {kappa(subtopic):.3f}"
+
+    assert first.keys() == second.keys()
+    assert found in " ".join(DATA_CARD.read_text("utf-8").split())
 
 
 def test_no_message_holds_a_number_that_somebody_may_have() -> None:
