@@ -27,6 +27,7 @@ from services.notifier.adapters.report_store import ReportStore
 from services.notifier.adapters.token_store import TokenStore
 from services.notifier.adapters.zalo import ZaloClient
 from services.notifier.adapters.zalo_copies import CopyClient
+from services.notifier.domain.rulebook import Rulebook
 from services.notifier.endpoints import api
 from services.notifier.endpoints.web import Bounded, Receive, Scope, Send, build_web
 from services.notifier.handlers.broadcasts import Desk
@@ -34,7 +35,8 @@ from services.notifier.handlers.events import NotifierDeps
 from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import TokenKeeper
 from services.notifier.handlers.send_articles import ArticleAdapters, ArticleSender
-from services.notifier.handlers.send_broadcasts import BroadcastAdapters, BroadcastLimits, BroadcastRunner, Pages
+from services.notifier.handlers.send_broadcasts import BroadcastRunner
+from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
 from services.notifier.handlers.settle import Settlement
 from services.notifier.settings import LEASE_MARGIN_SECONDS, NotifierSettings
@@ -166,7 +168,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
     )
     topics = load_topics(settings.data_dir)
     broadcasts, audience = BroadcastStore(store), AudienceStore(store, topics)
-    book, directory = load_lane_book(settings.data_dir), load_directory(settings.data_dir)
+    rulebook = Rulebook(rules, load_lane_book(settings.data_dir), load_directory(settings.data_dir))
     copy_client = CopyClient(
         zalo_config,
         rules.errors,
@@ -177,9 +179,8 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
     runner = BroadcastRunner(
         BroadcastAdapters(broadcasts, copies, audience, rates, tokens, copy_client, clock),
         of_copies,
-        rules,
-        book,
-        Pages({page.oa_id: page.app_id for page in zalo_config.pages}, directory),
+        rulebook,
+        {page.oa_id: page.app_id for page in zalo_config.pages},
         BroadcastLimits(
             workers=settings.broadcast_workers,
             wave=settings.broadcast_wave,
@@ -193,7 +194,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
     )
     deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config, of_copies)
     article_rows = ArticleStore(store, lease=lease)
-    forecaster = Forecaster(audience, copies, article_rows, book, rules, directory, clock)
+    forecaster = Forecaster(audience, copies, article_rows, rulebook, clock)
     articles = ArticleSender(
         ArticleAdapters(broadcasts, article_rows, forecaster, rates, tokens, zalo, zalo_config, clock),
         poll_seconds=ARTICLE_POLL_SECONDS,
@@ -204,7 +205,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         article_rows,
         forecaster,
         ledger,
-        book,
+        rulebook.lanes,
         zalo_config,
         clock,
         topics,

@@ -141,8 +141,8 @@ async def bench(followers: int, **settings: Any) -> AsyncIterator[Bench]:
             }
             rooms = build_rooms(NotifierSettings(**{**filled, **settings}))
             await create_indexes(rooms.store)
-            policies = tuple(replace(one, quiet_hours=Hours(0, 0)) for one in rooms.runner._lanes.policies)
-            rooms.runner._lanes = replace(rooms.runner._lanes, policies=policies)
+            policies = tuple(replace(one, quiet_hours=Hours(0, 0)) for one in rooms.runner.rulebook.lanes.policies)
+            rooms.runner.rulebook.lanes = replace(rooms.runner.rulebook.lanes, policies=policies)
             async with rooms.opened(), aiohttp.ClientSession() as http:
                 await rooms.tokens.look_after_all()
                 body = {"page": page.page, "count": followers, "prefix": "bench-", "last_interaction_hours_ago": 1}
@@ -167,7 +167,7 @@ async def build(rooms: Rooms, name: str, people: int) -> float:
     await schedule(rooms, name, people)
     (broadcast,) = [one for one in rooms.runner._running if one.id == name]
     started = time.perf_counter()
-    snapshot = await rooms.runner.build(broadcast)
+    snapshot = await rooms.runner._builder.build(broadcast)
     seconds = time.perf_counter() - started
     assert snapshot is not None
     assert snapshot.people == people, f"{snapshot.people} of {people}"

@@ -294,9 +294,9 @@ async def test_a_fault_of_ours_ends_neither_the_runner_nor_the_broadcast(small: 
 
 def _no_quiet_hours(stage: Stage) -> None:
     """Ordinary broadcasts have quiet hours, and a test may run at any hour."""
-    book = stage.rooms.runner._lanes
+    book = stage.rooms.runner.rulebook.lanes
     policies = tuple(replace(policy, quiet_hours=Hours(0, 0)) for policy in book.policies)
-    stage.rooms.runner._lanes = replace(book, policies=policies)
+    stage.rooms.runner.rulebook.lanes = replace(book, policies=policies)
 
 
 async def is_done(stage: Stage, broadcast_id: str) -> bool:

@@ -9,10 +9,10 @@ from typing import Protocol
 from services.notifier.domain.audience import NOBODY, ContactView, Had, Terms, plan
 from services.notifier.domain.broadcast import Draft, Forecast
 from services.notifier.domain.copies import slice_of
-from services.notifier.domain.lanes import Chosen, LaneBook, Refused, article_problem, quiet_until
-from services.notifier.domain.rules import VIETNAM, DeliveryRules
+from services.notifier.domain.lanes import Chosen, Refused, article_problem
+from services.notifier.domain.rulebook import Rulebook
+from services.notifier.domain.rules import VIETNAM
 from services.notifier.handlers.ports import Clock
-from shared.directory import Directory
 
 SLICE_CONTACTS = 1_000
 
@@ -56,32 +56,21 @@ class Forecaster:
     audience: AudienceSource
     caps: CapSource
     articles: ArticleCounts
-    book: LaneBook
-    rules: DeliveryRules
-    directory: Directory
+    rulebook: Rulebook
     clock: Clock
 
     def units(self) -> frozenset[str]:
         """The units of today."""
-        return frozenset(self.directory.as_of(self.clock.now().astimezone(VIETNAM).date()).units)
+        return frozenset(self.rulebook.directory.as_of(self.clock.now().astimezone(VIETNAM).date()).units)
 
     def pages(self, units: Sequence[str]) -> list[str]:
         """The pages of these units today; of none named, all."""
-        by_page = self.directory.as_of(self.clock.now().astimezone(VIETNAM).date()).unit_by_page
+        by_page = self.rulebook.directory.as_of(self.clock.now().astimezone(VIETNAM).date()).unit_by_page
         return sorted(page for page, unit in by_page.items() if not units or unit in units)
 
     def terms(self, draft: Draft) -> Terms:
         """What planning this draft now rests on."""
-        now = self.clock.now()
-        day = now.astimezone(VIETNAM).date()
-        return Terms(
-            draft.audience,
-            draft.offer,
-            self.book.on(day),
-            self.rules.window_on(day),
-            self.directory.as_of(day).unit_by_page,
-            now,
-        )
+        return self.rulebook.terms(draft, self.clock.now())
 
     async def forecast(self, draft: Draft, *, citizens: Sequence[str] = ()) -> Forecast:
         """Plan every person of the audience, as the ledger would be planned now.
@@ -116,7 +105,7 @@ class Forecaster:
             costs=dict(costs),
             refused=dict(refused),
             pages=dict(pages),
-            quiet_until=quiet_until(terms.rules.policy, is_emergency=draft.is_emergency, now=terms.now),
+            quiet_until=self.rulebook.quiet_until(draft, terms.now),
         )
 
     async def _persons(self, citizens: Sequence[str]) -> AsyncIterator[list[list[ContactView]]]:
@@ -132,7 +121,6 @@ class Forecaster:
         """An article goes to all followers of its pages; nobody can be left out of it."""
         article = draft.content.article
         reaches_opted_out = article is not None and article.reaches_opted_out
-        now = self.clock.now()
         lanes, refused, pages, verdicts = Counter[str](), Counter[str](), Counter[str](), dict[str, str]()
         for page, (followers, opted_out) in (await self.followers(draft.audience.units)).items():
             refusal = await self.article_refusal(page, opted_out=opted_out, reaches_opted_out=reaches_opted_out)
@@ -149,7 +137,7 @@ class Forecaster:
             refused=dict(refused),
             pages=dict(pages),
             articles=verdicts,
-            quiet_until=quiet_until(self.terms(draft).rules.policy, is_emergency=draft.is_emergency, now=now),
+            quiet_until=self.rulebook.quiet_until(draft, self.clock.now()),
         )
 
     async def followers(self, units: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -168,7 +156,7 @@ class Forecaster:
         now = self.clock.now()
         today = now.astimezone(VIETNAM).replace(hour=0, minute=0, second=0, microsecond=0)
         return article_problem(
-            self.book,
+            self.rulebook.lanes,
             page,
             sent_this_month=await self.articles.sent_since(page, today.replace(day=1)),
             sent_today=await self.articles.sent_since(page, today),

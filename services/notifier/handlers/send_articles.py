@@ -18,7 +18,6 @@ from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, p
 from services.notifier.domain.articles import OPEN, ArticleOutcome, ArticleSend, after, next_look
 from services.notifier.domain.broadcast import ArticleContent, Broadcast, NotAllowed, Snapshot, act
 from services.notifier.domain.lanes import Refused as LaneRefused
-from services.notifier.domain.lanes import quiet_until
 from services.notifier.domain.next_step import Fail, without_token
 from services.notifier.domain.outcomes import (
     Got,
@@ -247,8 +246,7 @@ class ArticleSender:
         if send.step == "verify":
             return None
         now = self._outside.clock.now()
-        day = self._outside.forecaster.book.on(now.astimezone(VIETNAM).date())
-        until = quiet_until(day.policy, is_emergency=broadcast.draft.is_emergency, now=now)
+        until = self._outside.forecaster.rulebook.quiet_until(broadcast.draft, now)
         if until is not None:
             return LaneRefused("broadcast.quiet_hours", until)
         _, opted_out = (await self._followers(broadcast)).get(send.page, (0, 0))
@@ -274,7 +272,9 @@ class ArticleSender:
         try:
             access = await self._outside.tokens.access(send.oa_id)
         except TokenUnavailable as error:
-            step = without_token(send, error.reason, schedules=self._outside.forecaster.rules.schedules, now=now)
+            step = without_token(
+                send, error.reason, schedules=self._outside.forecaster.rulebook.rules.schedules, now=now
+            )
             gone: dict[str, Any] = {"state": "failed", "reason": error.reason}
             await self._outside.rows.record(
                 send,
@@ -300,7 +300,7 @@ class ArticleSender:
         changes = after(
             send,
             outcome,
-            schedules=self._outside.forecaster.rules.schedules,
+            schedules=self._outside.forecaster.rulebook.rules.schedules,
             now=self._outside.clock.now(),
             not_before=not_before,
         )

@@ -1,152 +1,32 @@
-"""Sending broadcasts: the audience is fixed in chunks, and chunks are sent in waves, each person at most one copy.
+"""Running broadcasts: they start, their audience is fixed, their chunks are sent by workers, and they finish.
 
 Any number of replicas may run this side by side. Building, starting and finishing repeat harmlessly; a chunk has one
 owner at a time under a lease; and a person's row is inserted before the call, which only one can do.
-
-A wave is: look at the state, take rate tokens, mark, check the caps, call, record. So a kill leaves at most `workers`
-waves of which nobody knows, and a pause takes effect within one wave.
 """
 
 import asyncio
 import secrets
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TypeVar
 
-from prometheus_client import Counter as Metric
-
-from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
-from services.notifier.adapters.zalo_copies import Address, Form, message_form, template_form
-from services.notifier.domain.audience import ContactView, Terms, plan
-from services.notifier.domain.broadcast import Broadcast, BroadcastState, NotAllowed, Snapshot, act
-from services.notifier.domain.copies import (
-    Chunk,
-    Copy,
-    CopyResult,
-    Counts,
-    NewChunk,
-    Recent,
-    Row,
-    Skip,
-    Skipped,
-    Slice,
-    audience_digest,
-    cap_verdict,
-    slice_count,
-    slice_of,
-    state_after,
-)
-from services.notifier.domain.lanes import Chosen, Lane, LaneBook, quiet_until
-from services.notifier.domain.lanes import Refused as NoLane
-from services.notifier.domain.next_step import Park, Sent, TryAgain, next_step, without_token
-from services.notifier.domain.outcomes import Accepted, Refused
-from services.notifier.domain.reply import composed
-from services.notifier.domain.rules import VIETNAM, DeliveryRules
-from services.notifier.errors import TokenUnavailable
-from services.notifier.handlers.keep_tokens import AccessToken
-from services.notifier.handlers.ports import AudienceReader, Broadcasts, Clock, Copies, CopySender, Rates
-from services.notifier.handlers.send_replies import TokenSource
+from services.notifier.domain.broadcast import Broadcast, BroadcastState, NotAllowed, act
+from services.notifier.domain.copies import Skip
+from services.notifier.domain.rulebook import Rulebook
+from services.notifier.handlers.build_audience import AudienceBuilder
+from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits, ChunkSender
 from services.notifier.handlers.settle import Settlement
 from shared.crash import crash_point
-from shared.directory import Directory
 from shared.errors import StoreUnavailable
-from shared.ids import text_digest
 from shared.telemetry import get_logger
 
 log = get_logger()
-T = TypeVar("T")
-
-COPIES = Metric("hub_copies", "Copies of broadcasts, by what followed", ["state", "reason"])
 
 SCHEDULER = "scheduler"
 RUNNING: frozenset[BroadcastState] = frozenset({"running"})
-CHUNKS_AT_ONCE = 10
-"""Chunks kept with one write; between two writes the builder looks whether it should go on."""
 SETTLE_SECONDS, RECOUNT_SECONDS = 2.0, 30.0
 STORE_PAUSE_SECONDS = 0.5
 FAULT_PAUSE_SECONDS = 5.0
-PENDING_SECONDS = 5.0
-"""How long a copy waits for another broadcast's copy to the same person that is being sent at this moment."""
-NO_TOKEN_PAUSE_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class BroadcastLimits:
-    """How broadcasts are sent; see the settings of the same names.
-
-    Attributes:
-        workers: chunks at once in this process.
-        wave: copies marked and called at once by one worker.
-        chunk_persons: people of one chunk on average.
-    """
-
-    workers: int
-    wave: int
-    chunk_persons: int
-    lease: timedelta
-    call_timeout: timedelta
-    lease_margin: timedelta
-    poll_seconds: float
-    stop_seconds: float
-
-
-@dataclass(frozen=True)
-class BroadcastAdapters:
-    """The outside of the runner."""
-
-    broadcasts: Broadcasts
-    copies: Copies
-    audience: AudienceReader
-    rates: Rates
-    tokens: TokenSource
-    zalo: CopySender
-    clock: Clock
-
-
-@dataclass(frozen=True)
-class Pages:
-    """Our pages: which app each belongs to, and which unit owns it on a day."""
-
-    app_by_oa: Mapping[str, str]
-    directory: Directory
-
-
-@dataclass
-class _Work:
-    """One chunk in this worker's hands.
-
-    Attributes:
-        waiting: those of the chunk who are not decided yet.
-        counts: of the chunk, as far as we know; what we show while we work.
-        until: when the first of those who must wait may go; None while nobody waits.
-    """
-
-    broadcast: Broadcast
-    chunk: Chunk
-    terms: Terms
-    forms: dict[Lane, tuple[Form, str]]
-    waiting: deque[Copy]
-    states: Counter[str]
-    reasons: Counter[tuple[str, str]]
-    until: datetime | None = None
-    renewed_at: float = 0.0
-
-    @property
-    def counts(self) -> Counts:
-        return Counts(self.states, self.reasons)
-
-    def wait_until(self, at: datetime) -> None:
-        self.until = at if self.until is None else min(self.until, at)
-
-    def count(self, before: str, after: str, reason: str | None, number: int = 1) -> None:
-        self.states[before] -= number
-        self.states[after] += number
-        if reason:
-            self.reasons[after, reason] += number
 
 
 class BroadcastRunner:
@@ -155,9 +35,8 @@ class BroadcastRunner:
     Args:
         outside: the adapters.
         settlement: settles copies that became uncertain.
-        rules: of delivery.
-        lanes: all lane rules of all times.
-        pages: ours.
+        rulebook: all rules.
+        app_by_oa: which app each of our pages belongs to.
         limits: workers, waves and waits.
     """
 
@@ -165,24 +44,34 @@ class BroadcastRunner:
         self,
         outside: BroadcastAdapters,
         settlement: Settlement,
-        rules: DeliveryRules,
-        lanes: LaneBook,
-        pages: Pages,
+        rulebook: Rulebook,
+        app_by_oa: Mapping[str, str],
         limits: BroadcastLimits,
     ) -> None:
         self._outside = outside
         self._copies = outside.copies
         self._settlement = settlement
-        self._rules = rules
-        self._lanes = lanes
-        self._pages = pages
+        self.rulebook = rulebook
         self._limits = limits
+        self._builder = AudienceBuilder(
+            outside.broadcasts,
+            outside.copies,
+            outside.audience,
+            rulebook,
+            outside.clock,
+            chunk_persons=limits.chunk_persons,
+        )
+        self._sender = ChunkSender(outside, settlement, rulebook, app_by_oa, limits)
         self._instance = secrets.token_hex(6)
         self._claims = 0
         self._running: list[Broadcast] = []
         self._is_stopping = False
         self._wake = asyncio.Event()
-        self.in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Copies marked and not recorded yet."""
+        return self._sender.in_flight
 
     # The loops
 
@@ -205,6 +94,7 @@ class BroadcastRunner:
             await asyncio.gather(*workers, *others)
         finally:
             self._is_stopping = True
+            self._sender.stop()
             for task in others:
                 task.cancel()
             await asyncio.wait(workers, timeout=self._limits.stop_seconds)
@@ -294,8 +184,6 @@ class BroadcastRunner:
             await self._copies.skip(chunk, skips, now=self._outside.clock.now())
             await self._copies.release(chunk, due_at=None)
 
-    # Building
-
     async def build_all(self) -> None:
         """Fix the audience of every broadcast that runs and has none.
 
@@ -304,69 +192,9 @@ class BroadcastRunner:
         """
         for broadcast in self._running:
             if not broadcast.snapshot.is_complete:
-                await self.build(broadcast)
+                await self._builder.build(broadcast)
 
-    async def build(self, broadcast: Broadcast) -> Snapshot | None:
-        """Put everybody whom the audience means into chunks, slice after slice, in the memory of one.
-
-        Several builders may share the work; each begins somewhere else and leaves out what is there.
-
-        Returns:
-            The complete snapshot; None if the broadcast is no longer running.
-
-        Raises:
-            StoreUnavailable: what is built stays; repeat it.
-        """
-        started = time.monotonic()
-        contacts = await self._outside.audience.size()
-        expected = broadcast.preview.forecast.people if broadcast.preview is not None else 0
-        count = await self._copies.agree_on_slices(
-            broadcast.id,
-            slice_count(contacts=contacts, expected=expected, persons=self._limits.chunk_persons),
-        )
-        there = await self._copies.built(broadcast.id)
-        offset = secrets.randbelow(count) if there else 0
-        missing = deque(n for n in ((offset + k) % count for k in range(count)) if n not in there)
-        terms = self._terms(broadcast, broadcast.started_at or self._outside.clock.now())
-        while missing:
-            if await self._outside.broadcasts.state_of(broadcast.id) != "running":
-                return None
-            numbers = [missing.popleft() for _ in range(min(CHUNKS_AT_ONCE, len(missing)))]
-            chunks = await asyncio.gather(*(self._chunk_of(broadcast.id, slice_of(n, count), terms) for n in numbers))
-            await self._copies.add_chunks(chunks)
-            if missing and missing[0] % (CHUNKS_AT_ONCE * 5) < CHUNKS_AT_ONCE:
-                there = await self._copies.built(broadcast.id)
-                missing = deque(number for number in missing if number not in there)
-        there = await self._copies.built(broadcast.id)
-        snapshot = Snapshot(
-            people=sum(people for people, _ in there.values()),
-            chunks=count,
-            digest=audience_digest(digest for _, (_, digest) in sorted(there.items())),
-            is_complete=True,
-        )
-        crash_point("notifier.broadcast.before_snapshot")
-        await self._outside.broadcasts.keep_snapshot(broadcast.id, snapshot)
-        crash_point("notifier.broadcast.after_snapshot")
-        seconds = round(time.monotonic() - started, 3)
-        log.info("broadcast.built", broadcast=broadcast.id, people=snapshot.people, chunks=count, seconds=seconds)
-        return snapshot
-
-    async def _chunk_of(self, broadcast_id: str, part: Slice, terms: Terms) -> NewChunk:
-        persons = await self._outside.audience.meant_in_slice(part.first, part.end, terms)
-        return NewChunk(broadcast_id, part, tuple(persons))
-
-    def _terms(self, broadcast: Broadcast, now: datetime) -> Terms:
-        day = now.astimezone(VIETNAM).date()
-        return Terms(
-            audience=broadcast.draft.audience,
-            offer=broadcast.draft.offer,
-            rules=self._lanes.on(day),
-            window=self._rules.window_on(day),
-            unit_by_page=self._pages.directory.as_of(day).unit_by_page,
-            now=now,
-        )
-
-    # Sending
+    # Work
 
     def _owner(self) -> str:
         self._claims += 1
@@ -386,305 +214,20 @@ class BroadcastRunner:
         """
         worked = False
         for broadcast in self._running:
-            if not broadcast.snapshot.is_complete or self._quiet_until(broadcast) is not None:
+            if (
+                not broadcast.snapshot.is_complete
+                or self.rulebook.quiet_until(broadcast.draft, self._outside.clock.now()) is not None
+            ):
                 continue
             chunk = await self._copies.claim_chunk(broadcast.id, owner=self._owner())
             if chunk is None:
                 continue
             claimed_at = time.monotonic()
             crash_point("notifier.broadcast.after_chunk_claim")
-            work = await self._prepare(broadcast, chunk)
-            work.renewed_at = claimed_at
-            queued = work.states["queued"]
-            await self._send_chunk(work)
             worked = True
-            if work.states["queued"] < queued or not queued:
+            if await self._sender.send(broadcast, chunk, claimed_at=claimed_at):
                 break
         return worked
-
-    def _quiet_until(self, broadcast: Broadcast) -> datetime | None:
-        now = self._outside.clock.now()
-        policy = self._lanes.on(now.astimezone(VIETNAM).date()).policy
-        return quiet_until(policy, is_emergency=broadcast.draft.is_emergency, now=now)
-
-    async def _prepare(self, broadcast: Broadcast, chunk: Chunk) -> _Work:
-        """See what is done of a chunk, and decide about all others with what is known of them now."""
-        rows = {row.person: row for row in await self._copies.rows_of(chunk)}
-        now = self._outside.clock.now()
-        work = _Work(broadcast, chunk, self._terms(broadcast, now), _forms(broadcast), deque(), Counter(), Counter())
-        for row in rows.values():
-            work.states[row.state] += 1
-        work.states["queued"] += len(chunk.persons) - len(rows)
-        open_persons = [one for one in chunk.persons if one not in rows or rows[one].state == "queued"]
-        if not open_persons:
-            return work
-        people = await self._outside.audience.in_slice(chunk.part.first, chunk.part.end)
-        contacts_of = {contacts[0].person: contacts for contacts in people}
-        skips: list[Skip] = []
-        for person in open_persons:
-            known = rows.get(person)
-            if known is not None and known.due_at is not None and known.due_at > now:
-                work.wait_until(known.due_at)
-                continue
-            decided = self._decide(person, contacts_of.get(person, []), known, work)
-            match decided:
-                case Skip():
-                    skips.append(decided)
-                case Copy():
-                    work.waiting.append(decided)
-                case _:
-                    work.wait_until(decided)
-        if skips:
-            await self._copies.skip(chunk, skips, now=now)
-            for skip in skips:
-                work.count("queued", "skipped", skip.reason)
-                COPIES.labels("skipped", skip.reason).inc()
-        return work
-
-    def _decide(
-        self, person: str, contacts: Sequence[ContactView], row: Row | None, work: _Work
-    ) -> Copy | Skip | datetime:
-        """The lane of one person at this moment, why there is none, or when there will be one."""
-        terms = work.terms
-        planned = plan(contacts, terms) if contacts else None
-        if planned is None:
-            # They left our pages, were merged with somebody, or no longer want these topics.
-            return Skip(person, None, None, "audience.left")
-        reach = planned.reach
-        match planned.choice:
-            case NoLane(until=until) if until is not None:
-                return until
-            case NoLane(reason):
-                return Skip(person, reach.citizen_key, reach.page, reason)
-            case Chosen(lane, _, reach) if lane not in work.forms:
-                return Skip(person, reach.citizen_key, reach.page, "lane.not_built")
-            case Chosen(lane, _, reach):
-                return Copy(
-                    person=person,
-                    citizen_key=reach.citizen_key,
-                    page=reach.page,
-                    oa_id=reach.oa_id,
-                    user_id=reach.user_id,
-                    lane=lane,
-                    keys=tuple(contact.reach.citizen_key for contact in contacts),
-                    attempt=1 if row is None else row.attempt + 1,
-                    failures=0 if row is None else row.failures,
-                    requested_at=terms.now if row is None else row.requested_at,
-                )
-
-    async def _send_chunk(self, work: _Work) -> None:
-        """Wave after wave, as long as the broadcast runs and the chunk is ours."""
-        while work.waiting:
-            started = time.monotonic()
-            may_go_on, is_ours = await asyncio.gather(
-                self._may_go_on(work), self._copies.renew(work.chunk, work.counts)
-            )
-            if not may_go_on:
-                break
-            if not is_ours:
-                log.warning("chunk.lost", broadcast=work.broadcast.id, chunk=work.chunk.part.number)
-                return
-            work.renewed_at = started
-            wave, pause_seconds = await self._take_wave(work)
-            if wave:
-                await self._send_wave(work, wave)
-            elif pause_seconds:
-                await asyncio.sleep(pause_seconds)
-        due_at = work.until
-        if work.waiting:  # paused, cancelled, stopping or night: whoever goes on takes it at once
-            due_at = self._outside.clock.now()
-        await self._copies.release(work.chunk, due_at=due_at)
-
-    async def _may_go_on(self, work: _Work) -> bool:
-        if self._is_stopping or self._quiet_until(work.broadcast) is not None:
-            return False
-        return await self._outside.broadcasts.state_of(work.broadcast.id) == "running"
-
-    async def _take_wave(self, work: _Work) -> tuple[list[Copy], float]:
-        """As many of those who wait as the pages and the app may call now; else how long to wait."""
-        wave = [work.waiting.popleft() for _ in range(min(self._limits.wave, len(work.waiting)))]
-        by_page: dict[str, list[Copy]] = defaultdict(list)
-        for copy in wave:
-            by_page[copy.oa_id].append(copy)
-        by_app: dict[str, list[Copy]] = defaultdict(list)
-        pause_seconds = 0.0
-        for oa_id, copies in by_page.items():
-            passed, wait_seconds = await self._take_tokens(page_bucket(oa_id), copies)
-            by_app[self._pages.app_by_oa.get(oa_id, "")] += passed
-            work.waiting.extend(copies[len(passed) :])
-            pause_seconds = max(pause_seconds, wait_seconds)
-        allowed: list[Copy] = []
-        for app_id, copies in by_app.items():
-            passed, wait_seconds = await self._take_tokens(app_bucket(app_id), copies)
-            allowed += passed
-            for copy in copies[len(passed) :]:
-                self._outside.rates.give_back(page_bucket(copy.oa_id), 1)
-                work.waiting.append(copy)
-            pause_seconds = max(pause_seconds, wait_seconds)
-        return allowed, pause_seconds
-
-    async def _take_tokens(self, bucket_id: str, copies: Sequence[Copy]) -> tuple[Sequence[Copy], float]:
-        if not copies:
-            return [], 0.0
-        grant = await self._outside.rates.take(bucket_id, len(copies), reserved_share=RESERVED_SHARE)
-        wait_seconds = 0.0
-        if grant.tokens < len(copies):
-            wait_seconds = min(max(grant.wait_seconds, 0.01), NO_TOKEN_PAUSE_SECONDS)
-            if grant.blocked_until is not None:
-                wait_seconds = NO_TOKEN_PAUSE_SECONDS
-        return copies[: grant.tokens], wait_seconds
-
-    # One wave
-
-    async def _send_wave(self, work: _Work, wave: Sequence[Copy]) -> None:
-        by_lane: dict[Lane, list[Copy]] = defaultdict(list)
-        for copy in wave:
-            by_lane[copy.lane].append(copy)
-        for lane, copies in by_lane.items():
-            await self._send_copies(work, lane, copies)
-
-    async def _send_copies(self, work: _Work, lane: Lane, wave: Sequence[Copy]) -> None:
-        """Mark, check, call and record one wave of one form."""
-        form, text_sha256 = work.forms[lane]
-        marked = await self._until_stored(
-            lambda: self._copies.mark_copies(work.chunk, wave, text_sha256=text_sha256, now=self._outside.clock.now())
-        )
-        work.count("queued", "sending", None, len(marked))
-        self.in_flight += len(marked)
-        try:
-            results, to_send = await self._within_caps(work, marked)
-            if to_send:
-                results += await self._call(work, form, to_send)
-            await self._until_stored(lambda: self._copies.record(work.chunk, results))
-        finally:
-            self.in_flight -= len(marked)
-        uncertain = self._tell(work, results)
-        if uncertain:
-            with suppress(StoreUnavailable):  # the sweep looks again
-                await self._settlement.of_citizens(uncertain)
-
-    async def _within_caps(self, work: _Work, marked: Sequence[Copy]) -> tuple[list[CopyResult], list[Copy]]:
-        """After marking: whoever had their share, or is just getting it, gets no copy now."""
-        if work.terms.offer.is_emergency or not marked:
-            return [], list(marked)
-        now = self._outside.clock.now()
-        recent = await self._until_stored(lambda: self._copies.recent(marked, broadcast_id=work.broadcast.id, now=now))
-        results, to_send = [], []
-        for copy in marked:
-            match cap_verdict(recent.get(copy.person, Recent()), work.terms.rules.policy):
-                case "send", _:
-                    to_send.append(copy)
-                case "capped", reason:
-                    results.append(CopyResult(copy, Skipped(reason), now))
-                case _, reason:
-                    wait = timedelta(seconds=PENDING_SECONDS * (1 + secrets.randbelow(100) / 100))
-                    results.append(CopyResult(copy, TryAgain(now + wait, reason, copy.failures), now))
-        return results, to_send
-
-    async def _call(self, work: _Work, form: Form, copies: Sequence[Copy]) -> list[CopyResult]:
-        results: list[CopyResult] = []
-        tokens = await self._tokens_of({copy.oa_id for copy in copies})
-        ready: list[tuple[Copy, AccessToken]] = []
-        now = self._outside.clock.now()
-        has_time = self._has_time(work)
-        for copy in copies:
-            token = tokens[copy.oa_id]
-            if isinstance(token, str):
-                no_call = without_token(copy, token, schedules=self._rules.schedules, now=now)
-                results.append(CopyResult(copy, no_call, now))
-            elif not has_time:
-                results.append(CopyResult(copy, TryAgain(now, "send.lease_short", copy.failures), now))
-            else:
-                ready.append((copy, token))
-        if not ready:
-            return results
-        addresses = [Address(copy.user_id, self._pages.app_by_oa[copy.oa_id], token.value) for copy, token in ready]
-        started_at = now
-        outcomes = await self._outside.zalo.send(form, addresses)
-        crash_point("notifier.broadcast.after_call")
-        ended_at = self._outside.clock.now()
-        worked: dict[str, int] = {}
-        for (copy, token), outcome in zip(ready, outcomes, strict=True):
-            not_before = None
-            if isinstance(outcome, Accepted):
-                worked[copy.oa_id] = token.generation
-            elif isinstance(outcome, Refused):
-                not_before = await self._after_refusal(copy, token, outcome)
-            step = next_step(outcome, copy, schedules=self._rules.schedules, now=ended_at, not_before=not_before)
-            results.append(CopyResult(copy, step, ended_at))
-        for oa_id, generation in worked.items():
-            with suppress(StoreUnavailable):
-                await self._outside.tokens.worked(oa_id, generation, started_at=started_at)
-        return results
-
-    def _has_time(self, work: _Work) -> bool:
-        """Whether calls that start now are over before the chunk's lease is."""
-        left_seconds = self._limits.lease.total_seconds() - (time.monotonic() - work.renewed_at)
-        return left_seconds > self._limits.call_timeout.total_seconds() + self._limits.lease_margin.total_seconds()
-
-    async def _tokens_of(self, oa_ids: set[str]) -> dict[str, AccessToken | str]:
-        """The access token of each page, or the reason why it has none."""
-        tokens: dict[str, AccessToken | str] = {}
-        for oa_id in oa_ids:
-            if oa_id not in self._pages.app_by_oa:
-                tokens[oa_id] = "page.unknown"
-                continue
-            try:
-                tokens[oa_id] = await self._outside.tokens.access(oa_id)
-            except TokenUnavailable as error:
-                tokens[oa_id] = error.reason
-            except StoreUnavailable as error:
-                tokens[oa_id] = error.code
-        return tokens
-
-    async def _after_refusal(self, copy: Copy, token: AccessToken, refused: Refused) -> datetime | None:
-        """Renew a refused token for the next wave, or block a throttled page or app on all replicas."""
-        if refused.rule.error_class == "token":
-            with suppress(TokenUnavailable, StoreUnavailable):
-                await self._outside.tokens.replace(copy.oa_id, token.generation)
-            return None
-        if refused.rule.error_class != "throttled":
-            return None
-        now = self._outside.clock.now()
-        seconds = refused.pause_seconds(now)
-        app_id = self._pages.app_by_oa[copy.oa_id]
-        bucket = page_bucket(copy.oa_id) if refused.is_page_limit else app_bucket(app_id)
-        with suppress(StoreUnavailable):
-            await self._outside.rates.block([bucket], seconds=seconds)
-        return now + timedelta(seconds=seconds)
-
-    def _tell(self, work: _Work, results: Sequence[CopyResult]) -> set[str]:
-        """Count outcomes; returns the citizens of those nobody knows."""
-        uncertain: set[str] = set()
-        outcomes = Counter[tuple[str, str]]()
-        for result in results:
-            state = state_after(result.step)
-            reason = "" if isinstance(result.step, Sent) else result.step.reason
-            outcomes[state, reason] += 1
-            match result.step:
-                case Park():
-                    uncertain.add(result.copy.citizen_key)
-                case TryAgain(at):
-                    work.wait_until(at)
-        for (after, reason), number in outcomes.items():
-            work.count("sending", after, reason, number)
-            COPIES.labels(after, reason).inc(number)
-        log.info(
-            "copies.sent",
-            broadcast=work.broadcast.id,
-            chunk=work.chunk.part.number,
-            **{after: sum(n for (one, _), n in outcomes.items() if one == after) for after, _ in outcomes},
-        )
-        return uncertain
-
-    async def _until_stored(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What happened has happened: write it down for as long as it takes."""
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable as error:
-                log.warning("copies.recording_waits", error=str(error), unrecorded=self.in_flight)
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
 
     # Settling
 
@@ -707,16 +250,3 @@ class BroadcastRunner:
 
 def _is_article(broadcast: Broadcast) -> bool:
     return broadcast.draft.content.article is not None
-
-
-def _forms(broadcast: Broadcast) -> dict[Lane, tuple[Form, str]]:
-    """What is sent on each lane, with the digest by which its echo is recognised."""
-    content = broadcast.draft.content
-    forms: dict[Lane, tuple[Form, str]] = {}
-    if content.message is not None:
-        message = composed(content.message)
-        form = message_form(message), text_digest(message.text)
-        forms |= {"answer": form, "consultation": form}
-    if content.template is not None:
-        forms["template_user"] = template_form(content.template), text_digest(content.template.text)
-    return forms

@@ -15,6 +15,7 @@ from services.notifier.adapters.lane_rules import load_lane_book
 from services.notifier.domain.articles import ArticleSend
 from services.notifier.domain.audience import ContactView, Had
 from services.notifier.domain.copies import Progress
+from services.notifier.domain.rulebook import Rulebook
 from services.notifier.endpoints.api import router
 from services.notifier.endpoints.web import Bounded, build_web
 from services.notifier.handlers.broadcasts import Desk
@@ -146,7 +147,9 @@ class World:
         self.recipients = FakeRecipients()
         self.articles = FakeArticles()
         self.replies = FakeLedger(self.clock)
-        forecaster = Forecaster(self.audience, self.recipients, self.articles, BOOK, RULES, DIRECTORY, self.clock)
+        forecaster = Forecaster(
+            self.audience, self.recipients, self.articles, Rulebook(RULES, BOOK, DIRECTORY), self.clock
+        )
         self.desk = Desk(
             self.broadcasts,
             self.recipients,

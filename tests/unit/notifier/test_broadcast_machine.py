@@ -26,8 +26,10 @@ from services.notifier.domain.audience import ContactView
 from services.notifier.domain.broadcast import act
 from services.notifier.domain.lanes import Hours, Reach
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
-from services.notifier.handlers import send_broadcasts
-from services.notifier.handlers.send_broadcasts import BroadcastAdapters, BroadcastLimits, BroadcastRunner, Pages
+from services.notifier.domain.rulebook import Rulebook
+from services.notifier.handlers import send_copies
+from services.notifier.handlers.send_broadcasts import BroadcastRunner
+from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits
 from services.notifier.handlers.settle import Settlement
 from shared.directory import Directory
 from shared.errors import StoreUnavailable
@@ -78,7 +80,7 @@ class BroadcastMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patches: list[Any] = [
-            patch.object(send_broadcasts, "STORE_PAUSE_SECONDS", 0.0),
+            patch.object(send_copies, "STORE_PAUSE_SECONDS", 0.0),
             patch("secrets.randbelow", lambda _: 0),
         ]
         for one in self.patches:
@@ -133,8 +135,8 @@ class BroadcastMachine(RuleBasedStateMachine):
             poll_seconds=0.01,
             stop_seconds=1.0,
         )
-        pages = Pages({OA_ID: APP_ID}, Directory((), ()))
-        return BroadcastRunner(outside, self.settlement, self.delivery, self.book, pages, limits)
+        rulebook = Rulebook(self.delivery, self.book, Directory((), ()))
+        return BroadcastRunner(outside, self.settlement, rulebook, {OA_ID: APP_ID}, limits)
 
     def teardown(self) -> None:
         try:

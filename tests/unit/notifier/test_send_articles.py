@@ -10,6 +10,7 @@ from services.notifier.adapters.rate_bucket import Grant
 from services.notifier.domain.articles import ArticleSend, article_progress, next_look
 from services.notifier.domain.broadcast import Broadcast, Draft, act
 from services.notifier.domain.outcomes import Accepted, Got, NotSent, Refused, Statistics, Unknown
+from services.notifier.domain.rulebook import Rulebook
 from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import AccessToken
@@ -97,7 +98,9 @@ class Desk:
         self.sender = self.a_sender()
 
     def a_sender(self) -> ArticleSender:
-        forecaster = Forecaster(self.audience, FakeRecipients(), self.rows, BOOK, RULES, DIRECTORY, self.clock)
+        forecaster = Forecaster(
+            self.audience, FakeRecipients(), self.rows, Rulebook(RULES, BOOK, DIRECTORY), self.clock
+        )
         return ArticleSender(
             ArticleAdapters(
                 self.broadcasts, self.rows, forecaster, self.office, self.office, self.zalo, ZALO, self.clock

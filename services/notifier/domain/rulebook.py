@@ -1,0 +1,45 @@
+"""All dated rules of delivery together, asked for one moment."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.notifier.domain.audience import Terms
+from services.notifier.domain.broadcast import Draft
+from services.notifier.domain.lanes import LaneBook, Policy, quiet_until
+from services.notifier.domain.rules import VIETNAM, DeliveryRules
+from shared.directory import Directory
+
+
+@dataclass
+class Rulebook:
+    """What decides who gets what, when and on which lane.
+
+    Attributes:
+        rules: of delivery.
+        lanes: of all times.
+        directory: which unit owns which page, by day.
+    """
+
+    rules: DeliveryRules
+    lanes: LaneBook
+    directory: Directory
+
+    def terms(self, draft: Draft, now: datetime) -> Terms:
+        """What planning this draft's recipients rests on at a moment."""
+        day = now.astimezone(VIETNAM).date()
+        return Terms(
+            audience=draft.audience,
+            offer=draft.offer,
+            rules=self.lanes.on(day),
+            window=self.rules.window_on(day),
+            unit_by_page=self.directory.as_of(day).unit_by_page,
+            now=now,
+        )
+
+    def quiet_until(self, draft: Draft, now: datetime) -> datetime | None:
+        """When this may go on, if these are quiet hours; None when it may go on now."""
+        return quiet_until(self.policy(now), is_emergency=draft.is_emergency, now=now)
+
+    def policy(self, now: datetime) -> Policy:
+        """Our own rules at a moment."""
+        return self.lanes.on(now.astimezone(VIETNAM).date()).policy
