@@ -79,7 +79,7 @@ async def _ask(terminal: Terminal, text: str, page: str, user: str, timeout_seco
         _report(terminal, asked, settings)
     if asked.sent["webhook"].get("status") != 200:
         raise typer.Exit(ExitCode.REFUSED)
-    if not asked.answers:
+    if not asked.answers and not _gets_no_answer(asked.message):
         raise typer.Exit(ExitCode.NO_ANSWER)
 
 
@@ -111,8 +111,8 @@ async def converse(
     after_seq = int(sent.get("seq", 0))
     deadline = time.perf_counter() + timeout_seconds
     conversation = f"{url}/control/conversations/{sent['oa_id']}/{sent['user_id']}"
-    while (left := (QUIET_SECONDS if answers else deadline - time.perf_counter())) > 0:
-        wait_seconds = min(left, LONGEST_POLL_SECONDS)
+    while (left := (QUIET_SECONDS if answers or _is_silent(message_task) else deadline - time.perf_counter())) > 0:
+        wait_seconds = min(left, LONGEST_POLL_SECONDS if message_task.done() else QUIET_SECONDS)
         parameters = {"after_seq": str(after_seq), "wait_seconds": f"{wait_seconds:.2f}"}
         async with http.get(conversation, params=parameters) as response:
             response.raise_for_status()
@@ -122,11 +122,20 @@ async def converse(
             steps["first answer on the phone"] = passed_ms()
         answers += new
         after_seq = max([after_seq, *(item["seq"] for item in items)])
-        if answers and not items:
+        if not items and (answers or _is_silent(message_task)):
             break
     message = await message_task
     case = await _case(store, message)
     return Asked(sent, answers, message, case, steps | await _ledger_steps(store, message))
+
+
+def _is_silent(message_task: asyncio.Task[Document | None]) -> bool:
+    """Whether the router has decided that this message gets no answer."""
+    return message_task.done() and _gets_no_answer(message_task.result())
+
+
+def _gets_no_answer(message: Document | None) -> bool:
+    return message is not None and "plan" in message and not message["plan"].get("reply")
 
 
 async def _refuse(response: aiohttp.ClientResponse, page: str) -> None:
@@ -229,7 +238,9 @@ def _report(terminal: Terminal, asked: Asked, settings: CliSettings) -> None:
         for button in item["buttons"] or ():
             terminal.say(f"  [cyan]\\[{escape(str(button.get('title', '')))}][/cyan]")
     terminal.say()
-    if not asked.answers:
+    if not asked.answers and _gets_no_answer(asked.message):
+        terminal.say("The message was added to the case; by rule it gets no answer of its own.")
+    elif not asked.answers:
         terminal.say("[red]✗ no answer in time[/red]; `hub status` shows where it waits")
     steps = sorted(asked.steps.items(), key=lambda step: step[1])
     terminal.say("[dim]" + ", ".join(f"{name} {ms:.0f} ms" for name, ms in steps) + "[/dim]")

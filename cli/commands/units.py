@@ -1,6 +1,8 @@
 """`hub units`: a change of units as a dated file: look at it, apply it, take it back."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +21,8 @@ from shared.mongo import Document, Store, store_errors
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 PlanFile = Annotated[Path, typer.Argument(help="The change, such as data/directory/plans/merger-2025.yaml.")]
 RESTART = (
-    "Restart router and console, so that they read the directory again; then apply once more for what came meanwhile."
+    "Restart router, notifier and console, so that they read the directory again; then apply once more for what came "
+    "meanwhile."
 )
 
 
@@ -90,10 +93,11 @@ async def _apply(terminal: Terminal, file: Path) -> None:
         )
     if not target.exists():
         with_change(load_directory(settings.data_dir), change)  # refuses what would leave somebody without a unit
-        target.parent.mkdir(parents=True, exist_ok=True)
-        half = target.with_suffix(".part")
-        shutil.copyfile(file, half)
-        half.replace(target)
+        with _writable(settings):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half = target.with_suffix(".part")
+            shutil.copyfile(file, half)
+            half.replace(target)
     is_due = change.day <= datetime.now(LOCAL).date()
     moved = 0
     if is_due:
@@ -128,12 +132,27 @@ async def _undo(terminal: Terminal, name: str) -> None:
             task = bar.add_task("moving back", total=None)
             opened = {unit.slug for unit in change.opens}
             moved = await move_back(store, name, before, opened, lambda n: bar.advance(task, n))
-    target.unlink()
+    with _writable(settings):
+        target.unlink()
     if terminal.as_json:
         terminal.document({"change": name, "moved": moved})
         return
     terminal.say(f"[green]✓[/green] {name} is out of the directory; {moved} cases and accounts went back")
-    terminal.say("Restart router and console, so that they read the directory again.")
+    terminal.say("Restart router, notifier and console, so that they read the directory again.")
+
+
+@contextmanager
+def _writable(settings: CliSettings) -> Iterator[None]:
+    """A directory inside an image cannot be changed from here: say how it is done there."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            "directory_read_only",
+            f"{settings.data_dir / 'directory' / 'changes'} cannot be written: {error.strerror}.",
+            "Put the change there in the release, or take it out, roll the services out, then repeat this command.",
+            exit_code=ExitCode.CONFIGURATION,
+        ) from error
 
 
 def _applied(settings: CliSettings, name: str) -> Path:

@@ -7,13 +7,14 @@ effects, and it is started again.
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ class Around:
         )
 
     @asynccontextmanager
-    async def router(self, *, crash_at: str = "") -> AsyncIterator[subprocess.Popen[bytes]]:
+    async def router(
+        self, *, crash_at: str = "", data_dir: Path = ROOT / "data"
+    ) -> AsyncIterator[subprocess.Popen[bytes]]:
         """The real process."""
         environment = {
             **os.environ,
@@ -67,6 +70,7 @@ class Around:
             "MONGO_DATABASE": self.settings.mongo_database,
             "HTTP_PORT": "0",
             "CRASH_AT": crash_at,
+            "DATA_DIR": str(data_dir),
         }
         process = await asyncio.to_thread(
             subprocess.Popen, [sys.executable, "-m", "services.router"], cwd=ROOT, env=environment
@@ -193,3 +197,33 @@ async def test_a_router_that_dies_between_two_effects_is_continued_by_the_next(a
     assert {case["given"][0]["times"] for case in cases} == {5}
     assert len({case["code"] for case in cases}) == 5
     assert await around.store["case_entries"].count_documents({}) == len(batch)
+
+
+async def test_a_merger_answers_each_message_from_the_unit_of_its_day(around: Around, tmp_path: Path) -> None:
+    """A page of a ward that ended, the same words the evening before and the morning after, through the service."""
+    data = tmp_path / "data"
+    shutil.copytree(ROOT / "data", data)
+    changes = data / "directory" / "changes"
+    changes.mkdir(exist_ok=True)
+    shutil.copy(data / "directory" / "plans" / "merger-2025.yaml", changes)
+    last_evening = datetime(2025, 6, 30, 16, 59, tzinfo=UTC)
+    batch = [
+        a_message(
+            text="nhà em bị trộm đêm qua",
+            page="tan-chanh-hiep",
+            user_id=f"{around.run}{number}",
+            message_id=f"{around.run}{number}",
+            sent_at=at,
+            received_at=at,
+        )
+        for number, at in enumerate((last_evening, last_evening + timedelta(minutes=1)))
+    ]
+    async with around.router(data_dir=data):
+        await around.publisher.publish_all(topics.CITIZEN_MESSAGES, batch)
+
+        async def all_there() -> bool:
+            return await around.store["cases"].count_documents({}) == len(batch)
+
+        await until(all_there)
+    cases = {case["citizen_key"]: case["unit"] for case in await around.store["cases"].find({}).to_list(None)}
+    assert [cases[message.citizen_key] for message in batch] == ["tan-chanh-hiep", "trung-my-tay"]

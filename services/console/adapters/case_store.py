@@ -34,7 +34,7 @@ MAX_QUEUE = 200
 MAX_LINES = 500
 WAITS_FOR_OFFICER = ("waiting_officer",)
 WAITS_FOR_CITIZEN = ("answered_automatically", "answered_by_officer")
-BY_ITSELF = "router"
+BY_ITSELF = ("router", "hub")
 """Who the history names where the hub acted and no officer."""
 
 CLOSED_SHOWN = timedelta(days=90)
@@ -139,7 +139,7 @@ class CaseRepository:
                 .limit(MAX_LINES)
                 .to_list(MAX_LINES),
                 self._store["case_entries"]
-                .find({"case_code": case.code, "by": {"$ne": BY_ITSELF}}, {"by": 1, "details": 1})
+                .find({"case_code": case.code, "by": {"$nin": BY_ITSELF}}, {"by": 1, "details": 1})
                 .to_list(MAX_LINES),
             )
         pictures = await self._pictures([message["_id"] for message in messages if message.get("attachments")])
@@ -159,7 +159,7 @@ class CaseRepository:
         with store_errors():
             found = self._store["case_entries"].find({"case_code": case.code}).sort([("at", -1)]).limit(100)
             documents = await found.to_list(100)
-        names = await self._names(document["by"] for document in documents if document["by"] != BY_ITSELF)
+        names = await self._names(document["by"] for document in documents if document["by"] not in BY_ITSELF)
         return [_entry(document, names) for document in documents]
 
     async def contact(self, case: Case, lines: Sequence[Line] = ()) -> Contact:
@@ -381,7 +381,7 @@ def _entry(document: Document, names: Mapping[str, str]) -> Entry:
     return Entry(
         at=document["at"],
         what=document["kind"],
-        by=None if by == BY_ITSELF else names.get(by, by),
+        by=None if by in BY_ITSELF else names.get(by, by),
         reasons=tuple(document["reasons"]),
         changes=tuple((change["field"], change["from"], change["to"]) for change in document["changes"]),
         note="" if is_reply else document["text"] or "",
