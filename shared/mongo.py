@@ -57,6 +57,7 @@ __all__ = [
     "patiently",
     "server_time_in",
     "store_errors",
+    "value_of_each",
 ]
 
 Document = dict[str, Any]
@@ -246,6 +247,19 @@ def server_time_in(milliseconds: int) -> dict[str, Any]:
     Not `$add`: one of the servers that speak the protocol adds no number to a date.
     """
     return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": milliseconds}}
+
+
+def value_of_each(values: Mapping[str, Any], *, field: str = "_id") -> Document:
+    """For a pipeline update of many documents: each one's own value, looked up by a field that the filter names.
+
+    One such write takes the place of a bulk of single ones, each of which some servers make durable by itself.
+
+    Args:
+        values: by what the documents have in the field.
+        field: of the documents.
+    """
+    place = {"$indexOfArray": [{"$literal": list(values)}, f"${field}"]}
+    return {"$arrayElemAt": [{"$literal": list(values.values())}, place]}
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, waits_seconds: Sequence[float] = (0.1, 0.3, 1.0, 2.0)) -> T:

@@ -46,12 +46,11 @@ from shared.mongo import (
     Document,
     DuplicateKeyError,
     Store,
-    UpdateOne,
-    bulk_update,
     insert_new,
     patiently,
     server_time_in,
     store_errors,
+    value_of_each,
 )
 
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
@@ -449,12 +448,13 @@ class RecipientLedger:
             The message ids that copies of ours have.
         """
         known = await self.owned(reports)
-        updates = []
+        news: dict[str, dict[str, datetime]] = defaultdict(dict)
         for message_id in known:
-            moments = {f"{kind}_at": at for kind, at in reports[message_id].items() if kind != "echo"}
-            if moments:
-                updates.append(UpdateOne({"message_key": message_id}, {"$min": moments}))
-        await bulk_update(self._rows, updates)
+            for kind, at in reports[message_id].items():
+                if kind != "echo":
+                    news[f"{kind}_at"][message_id] = at
+        for name, moments in news.items():
+            await unsettled.note_moments(self._rows, name, moments, by="message_key")
         return known
 
     async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:
@@ -631,8 +631,8 @@ def _recording(
             if quota_type is not None:
                 fields["quota_type"] = {"$literal": quota_type}
             if message_id is not None:
-                message_ids = [result.step.message_id for result in results if isinstance(result.step, Sent)]
-                of_row = {"$arrayElemAt": [{"$literal": message_ids}, {"$indexOfArray": [row_ids, "$_id"]}]}
+                message_ids = (result.step.message_id for result in results if isinstance(result.step, Sent))
+                of_row = value_of_each(dict(zip(row_ids, message_ids, strict=True)))
                 fields["reported_message_id" if is_id_taken else "message_key"] = of_row
         case TryAgain(at, reason, failures):
             fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason}

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from services.notifier.adapters import unsettled
 from services.notifier.domain.gate import Unfinished
@@ -39,16 +40,16 @@ from shared.mongo import (
     Document,
     DuplicateKeyError,
     Store,
-    UpdateOne,
-    bulk_update,
     insert_new,
     patiently,
     server_time_in,
     store_errors,
+    value_of_each,
 )
 
 COUNT_LIMIT = 10_000
 EXPIRED_AT_ONCE = 1_000
+RECORDED_AT_ONCE = 100
 KEPT_ATTEMPTS = 50
 """A reply that waits for a page to be linked again is tried for days; its last attempts tell enough."""
 COUNTED_STATES = ("queued", "sending", "uncertain")
@@ -315,14 +316,27 @@ class ReplyLedger:
         Raises:
             StoreUnavailable: repeat the call.
         """
-        updates = [_recording(result) for result in results]
         crash_point("notifier.before_record")
-        doubles = await bulk_update(self._rows, updates)
-        if doubles:
-            # Zalo gave one message id twice, or an echo settled another reply with it: keep the fact, not the id.
-            without_id = [_recording(results[index], is_id_taken=True) for index in doubles]
-            await bulk_update(self._rows, without_id)
+        alike: dict[tuple[Any, ...], list[Result]] = defaultdict(list)
+        for result in results:
+            alike[_likeness(result)].append(result)
+        for group in alike.values():
+            for start in range(0, len(group), RECORDED_AT_ONCE):
+                await self._record_alike(group[start : start + RECORDED_AT_ONCE])
         crash_point("notifier.after_record")
+
+    async def _record_alike(self, results: Sequence[Result]) -> None:
+        try:
+            with store_errors():
+                await self._rows.update_many(*_recording(results))
+        except DuplicateKeyError:
+            # Zalo gave one message id twice, or an echo settled another reply with it: keep the fact, not the id.
+            if len(results) == 1:
+                with store_errors():
+                    await self._rows.update_many(*_recording(results, is_id_taken=True))
+                return
+            for result in results:
+                await self._record_alike([result])
 
     async def expire_leases(self, *, next_check: timedelta) -> Expired:
         """End the claims that nobody recorded in time: back to `queued` without a call's mark, `uncertain` with it.
@@ -424,15 +438,14 @@ class ReplyLedger:
                 {"message_id": 1, "echoed_at": 1, "received_at": 1, "seen_at": 1},
             )
             documents = await cursor.to_list(None)
-        updates = []
+        news: dict[str, dict[str, datetime]] = defaultdict(dict)
         for document in documents:
-            moments = {
-                f"{'echoed' if kind == 'echo' else kind}_at": at for kind, at in reports[document["message_id"]].items()
-            }
-            news = {name: at for name, at in moments.items() if document.get(name) is None or at < document[name]}
-            if news:
-                updates.append(UpdateOne({"_id": document["_id"]}, {"$min": news}))
-        await bulk_update(self._rows, updates)
+            for kind, at in reports[document["message_id"]].items():
+                name = f"{'echoed' if kind == 'echo' else kind}_at"
+                if document.get(name) is None or at < document[name]:
+                    news[name][document["_id"]] = at
+        for name, moments in news.items():
+            await unsettled.note_moments(self._rows, name, moments)
         return {document["message_id"] for document in documents}
 
     async def erase(self, withdrawn: Mapping[str, datetime]) -> int:
@@ -497,20 +510,39 @@ def _candidate(document: Document) -> Candidate:
     )
 
 
-def _recording(result: Result, *, is_id_taken: bool = False) -> UpdateOne:
-    reply, step, ended_at = result.reply, result.step, result.ended_at
-    fence: Document = {"_id": reply.id, "owner": reply.owner, "attempt": reply.attempt, "state": "sending"}
+def _likeness(result: Result) -> tuple[Any, ...]:
+    """What results must share to be recorded by one write; acceptances differ by their message ids and moments."""
+    claim = (result.reply.owner, result.reply.attempt)
+    match result.step:
+        case Sent(message_id, quota_type):
+            return (*claim, message_id is None, quota_type)
+        case step:
+            return (*claim, step, result.ended_at)
+
+
+def _recording(results: Sequence[Result], *, is_id_taken: bool = False) -> tuple[Document, list[Document]]:
+    """One write for results that are alike: its filter and its update."""
+    reply, ended_at = results[0].reply, results[0].ended_at
+    fence: Document = {
+        "_id": {"$in": [result.reply.id for result in results]},
+        "owner": reply.owner,
+        "attempt": reply.attempt,
+        "state": "sending",
+    }
     attempt: Document = {"number": reply.attempt, "ended_at": ended_at}
     fields: Document
-    match step:
+    match results[0].step:
         case Sent(message_id, quota_type):
             fence["state"] = {"$in": ["sending", "uncertain"]}
-            attempt["outcome"] = "accepted"
-            fields = {"state": "sent", "sent_at": ended_at, "finished_at": ended_at, "quota_type": quota_type}
-            if message_id is not None and is_id_taken:
-                fields["reported_message_id"] = message_id
-            elif message_id is not None:
-                fields |= {"message_id": message_id, "message_key": message_id}
+            ended = value_of_each({result.reply.id: result.ended_at for result in results})
+            attempt |= {"ended_at": ended, "outcome": "accepted"}
+            fields = {"state": "sent", "sent_at": ended, "finished_at": ended, "quota_type": {"$literal": quota_type}}
+            if message_id is not None:
+                theirs = value_of_each(
+                    {one.reply.id: one.step.message_id for one in results if isinstance(one.step, Sent)}
+                )
+                names = ["reported_message_id"] if is_id_taken else ["message_id", "message_key"]
+                fields |= dict.fromkeys(names, theirs)
         case TryAgain(at, reason, failures):
             attempt |= {"outcome": "not_accepted", "reason": reason}
             fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason, "held_by": None}
@@ -518,6 +550,7 @@ def _recording(result: Result, *, is_id_taken: bool = False) -> UpdateOne:
             attempt |= {"outcome": "not_accepted", "reason": reason}
             fields = {"state": "failed", "finished_at": ended_at, "reason": reason}
         case Park(reason, why):
-            attempt |= {"outcome": "unknown", "reason": reason, "why": why}
+            attempt |= {"outcome": "unknown", "reason": reason, "why": {"$literal": why}}
             fields = {"state": "uncertain", "uncertain_at": ended_at, "reason": reason, "checks": 0, "due_at": ended_at}
-    return UpdateOne(fence, {"$set": fields, "$push": {"attempts": {"$each": [attempt], "$slice": -KEPT_ATTEMPTS}}})
+    fields["attempts"] = {"$slice": [{"$concatArrays": ["$attempts", [attempt]]}, -KEPT_ATTEMPTS]}
+    return fence, [{"$set": fields}]

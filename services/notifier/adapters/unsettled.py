@@ -1,11 +1,14 @@
 """What settlement asks of a ledger. Replies and copies of broadcasts are rows of different collections, asked alike."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from services.notifier.domain.settlement import OpenSend
-from shared.mongo import EPOCH, Collection, Document, UpdateOne, bulk_update, store_errors
+from shared.mongo import EPOCH, Collection, Document, store_errors, value_of_each
+
+NOTED_AT_ONCE = 100
 
 
 async def open_sends(rows: Collection, citizen_keys: Iterable[str], *, started_at: str) -> list[OpenSend]:
@@ -59,10 +62,28 @@ async def uncertain_due(rows: Collection, *, now: datetime, limit: int, **narrow
 
 async def check_again(rows: Collection, at: Mapping[str, tuple[int, datetime]]) -> None:
     """Set when uncertain rows are looked at next: number of checks and moment by id."""
-    await bulk_update(
-        rows,
-        [
-            UpdateOne({"_id": row_id, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}})
-            for row_id, (checks, due_at) in at.items()
-        ],
-    )
+    alike: dict[tuple[int, datetime], list[str]] = defaultdict(list)
+    for row_id, next_check in at.items():
+        alike[next_check].append(row_id)
+    for (checks, due_at), row_ids in alike.items():
+        with store_errors():
+            await rows.update_many(
+                {"_id": {"$in": row_ids}, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}}
+            )
+
+
+async def note_moments(rows: Collection, name: str, moments: Mapping[str, datetime], *, by: str = "_id") -> None:
+    """Note when something happened to each row, where that is earlier than what it says.
+
+    Args:
+        rows: of the ledger.
+        name: of the field with the moment.
+        moments: by what the rows have in the field `by`.
+        by: `_id`, or another field that an index finds.
+    """
+    keys = list(moments)
+    for start in range(0, len(keys), NOTED_AT_ONCE):
+        part = {key: moments[key] for key in keys[start : start + NOTED_AT_ONCE]}
+        earliest = {"$min": [f"${name}", value_of_each(part, field=by)]}  # null and missing are no minimum
+        with store_errors():
+            await rows.update_many({by: {"$in": list(part)}}, [{"$set": {name: earliest}}])
