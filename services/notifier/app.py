@@ -25,7 +25,7 @@ from services.notifier.adapters.recipient_ledger import RecipientLedger
 from services.notifier.adapters.reply_ledger import ReplyLedger
 from services.notifier.adapters.report_store import ReportStore
 from services.notifier.adapters.token_store import TokenStore
-from services.notifier.adapters.zalo import ZaloClient
+from services.notifier.adapters.zalo import MESSAGES_A_CALL, ZaloClient
 from services.notifier.adapters.zalo_copies import CopyClient
 from services.notifier.domain.rulebook import Rulebook
 from services.notifier.endpoints import api
@@ -34,11 +34,12 @@ from services.notifier.handlers.broadcasts import Desk
 from services.notifier.handlers.events import NotifierDeps
 from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import TokenKeeper
+from services.notifier.handlers.look_up import LookUp
 from services.notifier.handlers.send_articles import ArticleAdapters, ArticleSender
 from services.notifier.handlers.send_broadcasts import BroadcastRunner
 from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
-from services.notifier.handlers.settle import Settlement
+from services.notifier.handlers.settle import ByList, Settlement
 from services.notifier.settings import LEASE_MARGIN_SECONDS, NotifierSettings
 from services.notifier.subscribers import SERVICE, subscribe
 from shared.dead_letter import DeadLetters
@@ -140,6 +141,8 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         alarm_before=timedelta(days=settings.refresh_token_alarm_days),
     )
     copies = RecipientLedger(store, lease=lease)
+    app_by_oa = {page.oa_id: page.app_id for page in zalo_config.pages}
+    conversations = LookUp(zalo, tokens, rates, clock, app_by_oa, a_call=MESSAGES_A_CALL)
     settlement, of_copies = (
         Settlement(
             own,
@@ -148,8 +151,12 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
             skew=timedelta(seconds=settings.echo_skew_seconds),
             checks=rules.uncertain_checks,
             others=[other],
+            by_list=ByList(conversations, rule),
         )
-        for own, other in ((ledger, copies), (copies, ledger))
+        for own, other, rule in (
+            (ledger, copies, rules.reply_look_up),
+            (copies, ledger, rules.copy_look_up),
+        )
     )
     sender = ReplySender(
         Adapters(ledger, contacts, reports, rates, tokens, zalo, clock),
@@ -180,7 +187,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
         BroadcastAdapters(broadcasts, copies, audience, rates, tokens, copy_client, clock),
         of_copies,
         rulebook,
-        {page.oa_id: page.app_id for page in zalo_config.pages},
+        app_by_oa,
         BroadcastLimits(
             workers=settings.broadcast_workers,
             wave=settings.broadcast_wave,

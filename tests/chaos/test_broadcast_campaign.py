@@ -5,6 +5,7 @@ What must hold and how we break it is said there; the verdict comes from the sim
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 PLAN = Plan(
     followers=1_500,
-    still_seconds=8,
     replicas=2,
     kafka_nodes=1,
     kills={"notifier": 3, "kafka": 1, "mongo": 1},
@@ -27,8 +27,8 @@ PLAN = Plan(
 
 
 @pytest.fixture
-def breakable_hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
-    with running_hub(environment=environment_of(PLAN)) as hub:
+def breakable_hub(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningHub]:
+    with running_hub(environment=environment_of(PLAN, tmp_path)) as hub:
         request.node.user_properties.append(
             ("servers", [f"whole hub: {KAFKA_TITLE} and {mongo_product(str(hub.state.mongo))} (embedded)"])
         )

@@ -23,7 +23,7 @@ from services.notifier.domain.copies import (
     slice_of,
 )
 from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain
-from services.notifier.domain.settlement import Proof
+from services.notifier.domain.settlement import OpenSend, Proof
 from services.notifier.handlers.ports import Clock
 from shared.collections import ALL_COLLECTIONS
 from shared.ids import deterministic_id, text_digest
@@ -280,6 +280,53 @@ async def test_an_echo_settles_an_uncertain_copy_once(book: Book) -> None:
 
     assert await book.states() == {"sent": 1, "uncertain": 1, "queued": 6}
     assert await book.ledger.mark({"m1": {"seen": book.clock.now()}, "other": {}}) == {"m1"}
+
+
+async def one_uncertain(book: Book, **changes: Any) -> OpenSend:
+    """A ledger in whose one chunk all is done, but for one uncertain copy."""
+    chunk = await book.claim()
+    await book.mark(chunk, copy_of(0, **changes))
+    await book.record(chunk, copy_of(0, **changes), Park("zalo.answer_lost", "reset"))
+    await book.ledger.skip(chunk, [Skip(one, None, None, "audience.left") for one in PERSONS[1:]], now=book.clock.now())
+    assert await book.ledger.release(chunk, due_at=None)
+    (send,) = await book.ledger.open_sends([f"{OA_ID}:20"])
+    return send
+
+
+async def test_a_copy_that_zalo_does_not_have_fails_or_opens_its_chunk_again(book: Book) -> None:
+    send = await one_uncertain(book)
+    assert send.is_listed
+    assert await book.ledger.next_due("b1") is None
+    now = book.clock.now()
+    step = TryAgain(now, "send.not_taken", 0)
+
+    assert await book.ledger.not_taken(send, step, now=now)
+    assert not await book.ledger.not_taken(send, step, now=now)
+
+    assert await book.states() == {"queued": 1, "skipped": 7}
+    chunk = await book.claim("me-2")
+    (row,) = [row for row in await book.ledger.rows_of(chunk) if row.state == "queued"]
+    again = copy_of(0, attempt=row.attempt + 1)
+    assert await book.mark(chunk, again) == [again]
+    await book.record(chunk, again, Park("zalo.answer_lost", "reset"))
+    assert await book.ledger.release(chunk, due_at=None)
+    (send,) = await book.ledger.open_sends([f"{OA_ID}:20"])
+    assert await book.ledger.not_taken(send, Fail("send.not_taken"), now=now)
+    assert await book.states() == {"failed": 1, "skipped": 7}
+    assert await book.ledger.claim_chunk("b1", owner="me-3") is None
+
+
+async def test_a_chunk_with_a_copy_to_send_cannot_be_put_down_as_done(book: Book) -> None:
+    send = await one_uncertain(book)
+    now = book.clock.now()
+    await book.ledger.not_taken(send, TryAgain(now, "send.not_taken", 0), now=now)
+    assert await book.ledger.release(await book.claim("me-2"), due_at=None)
+    assert await book.ledger.with_open_chunks() == {"b1"}
+    await book.claim("me-3")
+
+
+async def test_zalo_lists_no_templates(book: Book) -> None:
+    assert not (await one_uncertain(book, lane="template_user")).is_listed
 
 
 async def test_uncertain_copies_are_looked_at_when_due_and_given_up_by_a_person(book: Book) -> None:

@@ -367,6 +367,23 @@ async def test_one_proof_cannot_settle_two_replies(book: Book) -> None:
     assert not await book.ledger.settle(other, a_proof("m1", book.clock.now()))
 
 
+@pytest.mark.parametrize("is_retried", [True, False])
+async def test_a_reply_that_zalo_does_not_have_is_queued_or_fails_once(book: Book, is_retried: bool) -> None:
+    reply_id = await uncertain(book, "a")
+    (send,) = await book.ledger.open_sends([CITIZEN])
+    assert (send.is_listed, send.requested_at) == (True, a_reply().occurred_at)
+    now = book.clock.now()
+    step = TryAgain(now, "send.not_taken", 0) if is_retried else Fail("send.not_taken")
+
+    assert await book.ledger.not_taken(send, step, now=now)
+    assert not await book.ledger.not_taken(send, step, now=now)
+    assert not await book.ledger.settle(send, a_proof("m1", now))
+
+    entry = await book.entry(reply_id)
+    assert (entry["state"], entry["reason"]) == ("queued" if is_retried else "failed", "send.not_taken")
+    assert [one.id for one in await book.ledger.due(ORDINARY, now=now, limit=5)] == ([reply_id] if is_retried else [])
+
+
 async def test_uncertain_replies_are_looked_at_when_due(book: Book) -> None:
     reply_id = await uncertain(book, "a")
     assert await book.ledger.uncertain_due(now=book.clock.now(), limit=10) == {reply_id: (CITIZEN, 0)}

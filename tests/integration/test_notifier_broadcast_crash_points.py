@@ -117,3 +117,28 @@ async def test_after_a_death_while_echoes_are_taken_the_copies_are_settled_and_c
     progress = await stage.rooms.copies.progress("b1")
     assert (progress.states["sent"], progress.states["uncertain"]) == (PEOPLE - 1, 0)
     assert await stage.states("b1") == {"sent": PEOPLE - 1, "skipped": 1}
+
+
+async def test_copies_that_were_marked_and_never_called_are_sent_when_zalos_list_proves_it(
+    stage: Stage, mongo_uri: str, tmp_path: Path
+) -> None:
+    await run(stage, mongo_uri, tmp_path, "work", "b1", crash_at="notifier.broadcast.after_mark")
+    await let_leases_end(stage)
+    await run(stage, mongo_uri, tmp_path, "work", "b1")
+    assert (await stage.states("b1"))["uncertain"] == WAVE
+    long_ago = stage.rooms.clock.now() - timedelta(hours=3)
+    uncertain = {"state": "uncertain"}
+    await stage.store["recipients"].update_many(uncertain, {"$set": {"marked_at": long_ago, "due_at": long_ago}})
+
+    assert await run(stage, mongo_uri, tmp_path, "settle", "-", crash_at="notifier.broadcast.after_not_taken") == KILLED
+    await stage.store["recipients"].update_many(uncertain, {"$set": {"due_at": long_ago}})
+    await stage.rooms.runner.settle_open()
+    await stage.rooms.runner.recount_open()  # the dead one had opened no chunk for its copy
+    assert await stage.rooms.broadcasts.state_of("b1") == "done"
+    await stage.rooms.runner.see_open_chunks()
+    assert await stage.rooms.broadcasts.state_of("b1") == "running"
+    assert await run(stage, mongo_uri, tmp_path, "work", "b1") == 0
+
+    assert await stage.states("b1") == {"sent": PEOPLE - 1, "skipped": 1}
+    assert stage.copies == dict.fromkeys(stage.copies, 1)
+    assert len(stage.copies) == PEOPLE - 1

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,22 @@ async def test_after_a_death_behind_the_call_the_echo_settles_the_reply(scene: S
     assert len(scene.stub.applied) == 1
     entry = await scene.entry()
     assert (entry["state"], entry["message_id"], entry["settled_by"]) == ("sent", "zalo-1", "echo")
+
+
+async def test_after_a_death_before_zalos_list_is_believed_the_reply_fails_visibly(scene: Scene) -> None:
+    await scene.run("send", crash_at="notifier.after_mark")
+    long_ago = datetime.now(UTC) - timedelta(hours=3)
+    change = {"state": "uncertain", "attempt_started_at": long_ago, "checks": 5, "due_at": long_ago}
+    await scene.store["reply_ledger"].update_one({"_id": deterministic_id(NAME)}, {"$set": change})
+
+    assert await scene.run("sweep", crash_at="notifier.before_not_taken") == KILLED
+    assert (await scene.entry())["state"] == "uncertain"
+    # The next replica looks when the dead one's look is over.
+    await scene.store["reply_ledger"].update_one({"_id": deterministic_id(NAME)}, {"$set": {"due_at": long_ago}})
+    assert await scene.run("sweep") == 0
+
+    entry = await scene.entry()
+    assert (entry["state"], entry["reason"], scene.stub.applied) == ("failed", "send.not_taken", [])
 
 
 async def test_after_a_death_behind_the_record_nothing_is_left_to_do(scene: Scene) -> None:

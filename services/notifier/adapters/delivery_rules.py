@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.notifier.domain.outcomes import ErrorClass, ErrorRule
-from services.notifier.domain.rules import CodeRules, DeliveryRules, ErrorTable, RetrySchedule, WindowRule
+from services.notifier.domain.rules import CodeRules, DeliveryRules, ErrorTable, LookUpRule, RetrySchedule, WindowRule
 from shared.errors import ConfigurationError
 from shared.events import ReasonCode
 
@@ -44,9 +44,28 @@ class _ScheduleRow(_Row):
     until_local_hour: int | None = Field(default=None, ge=0, le=23)
 
 
+class _LookUpRow(_Row):
+    after_seconds: float = Field(ge=0)
+    absent_after_seconds: float = Field(gt=0)
+    retry_within_seconds: float = Field(ge=0)
+
+    def rule(self) -> LookUpRule:
+        return LookUpRule(
+            timedelta(seconds=self.after_seconds),
+            timedelta(seconds=self.absent_after_seconds),
+            timedelta(seconds=self.retry_within_seconds),
+        )
+
+
+class _LookUpRows(_Row):
+    reply: _LookUpRow
+    copy_: _LookUpRow = Field(alias="copy")
+
+
 class _RetriesFile(_Row):
     schedules: dict[str, _ScheduleRow]
     uncertain_checks_seconds: tuple[float, ...] = Field(min_length=1)
+    look_up: _LookUpRows
 
 
 class _WindowRow(_Row):
@@ -92,6 +111,8 @@ def load_delivery_rules(data_dir: Path) -> DeliveryRules:
             for name, row in retries.schedules.items()
         },
         uncertain_checks=tuple(timedelta(seconds=wait) for wait in retries.uncertain_checks_seconds),
+        reply_look_up=retries.look_up.reply.rule(),
+        copy_look_up=retries.look_up.copy_.rule(),
         windows=tuple(
             WindowRule(row.valid_from, timedelta(hours=row.free_hours), timedelta(hours=row.allowed_hours))
             for row in sorted(windows.consultation, key=lambda row: row.valid_from)

@@ -37,6 +37,7 @@ from services.notifier.domain.copies import (
     copy_id,
     total,
 )
+from services.notifier.domain.lanes import Lane
 from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.settlement import OpenSend, Proof
 from shared.crash import crash_point
@@ -55,6 +56,9 @@ from shared.mongo import (
 
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
 _SERVER_NOW = "$$NOW"
+_AT_ONCE = EPOCH + timedelta(seconds=1)
+LISTED: tuple[Lane, ...] = ("answer", "consultation")
+"""Lanes whose messages Zalo's list of a conversation shows; of templates its documentation does not say so."""
 _MAY_HAVE = ("sending", "sent", "uncertain")
 _ROW_FIELDS = {"person": 1, "state": 1, "owner": 1, "attempt": 1, "failures": 1, "due_at": 1, "requested_at": 1}
 
@@ -177,6 +181,8 @@ class RecipientLedger:
         while True:
             number, counts = await self._counted(chunk.id, chunk.broadcast_id, chunk.part.number)
             end: Document = {"state": "done", "due_at": NEVER} if due_at is None else {"due_at": due_at}
+            if due_at is None and counts.states["queued"]:  # somebody proved meanwhile that Zalo lacks a copy
+                end = {"due_at": _AT_ONCE}
             changes = {"owner": None, **end, **_counters(counts)}
             fence = {"_id": chunk.id, "owner": chunk.owner, "state": "open"}
             answer = await patiently(
@@ -192,12 +198,16 @@ class RecipientLedger:
                     return False
 
     async def recount(self, broadcast_id: str, numbers: Iterable[int]) -> None:
-        """Count chunks again whose rows somebody else than their owner changed."""
+        """Count chunks again whose rows somebody else than their owner changed; open those with a copy to send."""
         for number in numbers:
             chunk_id = _chunk_id(broadcast_id, number)
             count, counts = await self._counted(chunk_id, broadcast_id, number)
+            counted = {"_id": chunk_id, "recounts": count}
             with store_errors():
-                await self._chunks.update_one({"_id": chunk_id, "recounts": count}, {"$set": _counters(counts)})
+                if counts.states["queued"]:
+                    opened = {"state": "open", "due_at": _AT_ONCE, "owner": None}
+                    await self._chunks.update_one({**counted, "state": "done"}, {"$set": opened})
+                await self._chunks.update_one(counted, {"$set": _counters(counts)})
 
     async def recount_unsettled(self, *, limit: int = 50) -> int:
         """Count done chunks again whose counters say that something is open: a settlement may have died before it."""
@@ -394,7 +404,7 @@ class RecipientLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Copies to these citizens whose message id is not known."""
-        return await unsettled.open_sends(self._rows, citizen_keys, started_at="marked_at")
+        return await unsettled.open_sends(self._rows, citizen_keys, started_at="marked_at", kind="lane", listed=LISTED)
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a copy has already."""
@@ -425,6 +435,30 @@ class RecipientLedger:
         except DuplicateKeyError:
             return False
         crash_point("notifier.broadcast.after_settle")
+        if document is None:
+            return False
+        await self.recount(document["broadcast_id"], [document["chunk"]])
+        return True
+
+    async def not_taken(self, send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> bool:
+        """End the uncertainty about a copy that Zalo provably does not have: queue it again, or fail it.
+
+        Returns:
+            False if it is not uncertain any more.
+        """
+        fields: Document
+        match step:
+            case TryAgain(at, reason, failures):
+                fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason}
+            case Fail(reason):
+                fields = {"state": "failed", "reason": reason, "finished_at": now}
+        with store_errors():
+            document = await self._rows.find_one_and_update(
+                {"_id": send.id, "state": "uncertain", "attempt": send.attempt},
+                {"$set": {**fields, "settled_by": "not_listed"}},
+                projection={"broadcast_id": 1, "chunk": 1},
+            )
+        crash_point("notifier.broadcast.after_not_taken")
         if document is None:
             return False
         await self.recount(document["broadcast_id"], [document["chunk"]])
@@ -550,7 +584,7 @@ def _chunk_document(chunk: NewChunk) -> Document:
         "people": len(chunk.persons),
         "digest": chunk_digest(chunk.persons),
         "state": "open" if chunk.persons else "done",
-        "due_at": EPOCH + timedelta(seconds=1),
+        "due_at": _AT_ONCE,
         "owner": None,
         "recounts": 0,
         **_counters(counts),

@@ -383,7 +383,10 @@ class ReplyLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Sends of these citizens whose message id is not known."""
-        return await unsettled.open_sends(self._rows, citizen_keys, started_at="attempt_started_at")
+        # Anonymous visitors have no list.
+        return await unsettled.open_sends(
+            self._rows, citizen_keys, started_at="attempt_started_at", kind="conversation_id", listed=(None,)
+        )
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a reply has already."""
@@ -413,6 +416,26 @@ class ReplyLedger:
                 )
         except DuplicateKeyError:
             return False
+        return bool(answer.modified_count)
+
+    async def not_taken(self, send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> bool:
+        """End the uncertainty about a reply that Zalo provably does not have: queue it again, or fail it.
+
+        Returns:
+            False if it is not uncertain any more.
+        """
+        crash_point("notifier.before_not_taken")
+        fields: Document
+        match step:
+            case TryAgain(at, reason, failures):
+                fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason, "held_by": None}
+            case Fail(reason):
+                fields = {"state": "failed", "reason": reason, "finished_at": now}
+        with store_errors():
+            answer = await self._rows.update_one(
+                {"_id": send.id, "state": "uncertain", "attempt": send.attempt},
+                {"$set": {**fields, "settled_by": "not_listed"}},
+            )
         return bool(answer.modified_count)
 
     async def uncertain_due(self, *, now: datetime, limit: int) -> dict[str, tuple[str, int]]:

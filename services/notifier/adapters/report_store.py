@@ -61,6 +61,14 @@ class ReportStore:
                 moments[document["message_id"]][kind] = at if known is None else min(known, at)
         return moments
 
+    async def by_people(self, message_ids: Iterable[str]) -> set[str]:
+        """Which of these messages a person sent in Zalo's own tool."""
+        with store_errors():
+            cursor = self._reports.find(
+                {"message_id": {"$in": list(message_ids)}, "admin_id": {"$ne": None}}, {"message_id": 1}
+            )
+            return {document["message_id"] for document in await cursor.to_list(None)}
+
     async def proofs(self, citizen_keys: Iterable[str], *, since: datetime) -> list[Proof]:
         """What Zalo reported of these citizens since a moment, without what a person wrote in Zalo's own tool."""
         with store_errors():

@@ -1,6 +1,7 @@
 """What settlement asks of a ledger. Replies and copies of broadcasts are rows of different collections, asked alike."""
 
 from collections import defaultdict
+from collections.abc import Collection as Collection_
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -11,18 +12,22 @@ from shared.mongo import EPOCH, Collection, Document, store_errors, value_of_eac
 NOTED_AT_ONCE = 100
 
 
-async def open_sends(rows: Collection, citizen_keys: Iterable[str], *, started_at: str) -> list[OpenSend]:
+async def open_sends(
+    rows: Collection, citizen_keys: Iterable[str], *, started_at: str, kind: str, listed: Collection_[Any]
+) -> list[OpenSend]:
     """Sends to these citizens whose message id is not known.
 
     Args:
         rows: of the ledger.
         citizen_keys: the citizens.
         started_at: field that says when the call began.
+        kind: field that says what kind of message it is.
+        listed: the kinds that Zalo's list of a conversation shows.
     """
     with store_errors():
         cursor = rows.find(
             {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}},
-            {"citizen_key": 1, "text_sha256": 1, started_at: 1, "attempt": 1, "state": 1},
+            {"citizen_key": 1, "text_sha256": 1, started_at: 1, "attempt": 1, "state": 1, "requested_at": 1, kind: 1},
         )
         documents = await cursor.to_list(None)
     return [
@@ -33,6 +38,8 @@ async def open_sends(rows: Collection, citizen_keys: Iterable[str], *, started_a
             started_at=document[started_at],
             attempt=document["attempt"],
             state=document["state"],
+            requested_at=document["requested_at"],
+            is_listed=document[kind] in listed,
         )
         for document in documents
     ]

@@ -11,6 +11,7 @@ import hmac
 import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from services.notifier.domain.broadcast import ArticleContent
 from services.notifier.domain.outcomes import (
     Accepted,
     Got,
+    ListedMessage,
     NotSent,
     RefreshOutcome,
     RefreshRefused,
@@ -39,6 +41,7 @@ from shared.zalo_config import ZaloApp, ZaloConfig
 MESSAGE_PATH = "/v3.0/oa/message/cs"
 ANONYMOUS_PATH = "/v2.0/oa/message"
 UPLOAD_PATH = "/v2.0/oa/upload/"
+CONVERSATION_PATH = "/v2.0/oa/conversation"
 ARTICLE_PATH = "/v2.0/article/"
 TOKEN_PATH = "/v4/oa/access_token"  # noqa: S105 - a path
 
@@ -46,6 +49,7 @@ MAX_ANSWER_BYTES = 65_536
 ARTICLES_A_CALL = 10
 """More than ten are refused."""
 ARTICLES_LOOKED_AT = 100
+MESSAGES_A_CALL = 10
 MAX_RETRY_AFTER_SECONDS = 600.0
 KEEP_ALIVE_SECONDS = 3.0
 """Shorter than any server's own limit: a connection that the server is just closing makes an unknown outcome."""
@@ -280,6 +284,27 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
                     return Statistics(as_int(media.get("total_view")) or 0, as_int(media.get("total_share")) or 0)
         return None
 
+    async def conversation(
+        self, user_id: str, *, offset: int, app_id: str, access_token: str
+    ) -> list[ListedMessage] | Refused | NotSent | Unknown:
+        """Ten messages that a page and a person exchanged, from the newest; fewer are the last ones."""
+        wanted = {"offset": offset, "count": MESSAGES_A_CALL, "user_id": int(user_id)}
+        answer = await self._exchange(
+            self._config.oa_api_url + CONVERSATION_PATH,
+            method="GET",
+            headers=self._headers(app_id, access_token),
+            params={"data": orjson.dumps(wanted).decode()},
+        )
+        content = read_answer(self._errors, *answer) if isinstance(answer, tuple) else answer
+        if not isinstance(content, dict):
+            return content
+        items = content.get("data")
+        messages = [_listed(item) for item in items] if isinstance(items, list) else [None]
+        known = [message for message in messages if message is not None]
+        if len(known) < len(messages):
+            return Unknown("zalo.answer_malformed", "a message that cannot be read")
+        return known
+
     async def _post_json(
         self, path: str, body: Mapping[str, Any], app_id: str, access_token: str
     ) -> dict[str, Any] | Refused | NotSent | Unknown:
@@ -418,6 +443,18 @@ def accepted(answer: dict[str, Any]) -> Accepted:
         message_id if isinstance(message_id, str) and message_id else None,
         quota_type if isinstance(quota_type, str) else None,
     )
+
+
+def _listed(item: Any) -> ListedMessage | None:
+    match item:
+        case {"src": 0 | 1 as source, "message_id": str(message_id)}:
+            text, at_ms = item.get("message"), as_int(item.get("time"))
+            if at_ms is None:
+                return None
+            text = unicodedata.normalize("NFC", text) if isinstance(text, str) else ""
+            return ListedMessage(message_id, text, source == 0, datetime.fromtimestamp(at_ms / 1_000, UTC))
+        case _:
+            return None
 
 
 async def _note_written(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:

@@ -22,7 +22,7 @@ from services.notifier.domain.reply import composed
 from shared.events import ReplyContent, Slug
 
 BroadcastState = Literal["draft", "approved", "scheduled", "running", "paused", "done", "cancelled"]
-Action = Literal["edit", "preview", "approve", "schedule", "start", "pause", "resume", "cancel", "finish"]
+Action = Literal["edit", "preview", "approve", "schedule", "start", "pause", "resume", "cancel", "finish", "reopen"]
 FINAL: frozenset[BroadcastState] = frozenset({"done", "cancelled"})
 PREVIEW_VALID = timedelta(hours=24)
 """An approval rests on counts; older ones are no longer about the people there are."""
@@ -40,6 +40,7 @@ _NEXT: dict[tuple[BroadcastState, Action], BroadcastState] = {
     ("running", "pause"): "paused",
     ("paused", "resume"): "running",
     ("running", "finish"): "done",
+    ("done", "reopen"): "running",
     ("draft", "cancel"): "cancelled",
     ("approved", "cancel"): "cancelled",
     ("scheduled", "cancel"): "cancelled",
@@ -316,7 +317,7 @@ def running_seconds(broadcast: Broadcast, now: datetime) -> float:
     """How long it has been running, pauses left out."""
     seconds, since = 0.0, None
     for entry in broadcast.history:
-        if entry.action in {"start", "resume"}:
+        if entry.action in {"start", "resume", "reopen"}:
             since = entry.at
         elif since is not None and entry.action in {"pause", "cancel", "finish"}:
             seconds += (entry.at - since).total_seconds()

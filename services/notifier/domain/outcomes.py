@@ -138,4 +138,20 @@ class Statistics:
     shares: int
 
 
+@dataclass(frozen=True)
+class ListedMessage:
+    """One message in Zalo's list of a conversation.
+
+    Attributes:
+        text: in NFC; empty where it has none.
+        is_from_page: written by the page, not by the citizen.
+        at: by Zalo's clock.
+    """
+
+    message_id: str
+    text: str
+    is_from_page: bool
+    at: datetime
+
+
 UploadOutcome: TypeAlias = Uploaded | Refused | NotSent | Unknown

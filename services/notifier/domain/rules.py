@@ -78,12 +78,29 @@ class WindowRule:
 
 
 @dataclass(frozen=True)
+class LookUpRule:
+    """When Zalo's list of a conversation is asked about an uncertain message; see `data/delivery/retries.yaml`.
+
+    Attributes:
+        after: since the attempt began; echoes are quicker.
+        absent_after: what is not in the list by then was never taken.
+        retry_within: since it was first asked for; an absent message that is older fails.
+    """
+
+    after: timedelta
+    absent_after: timedelta
+    retry_within: timedelta
+
+
+@dataclass(frozen=True)
 class DeliveryRules:
     """All rules together."""
 
     errors: ErrorTable
     schedules: dict[str, RetrySchedule]
     uncertain_checks: tuple[timedelta, ...]
+    reply_look_up: LookUpRule
+    copy_look_up: LookUpRule
     windows: tuple[WindowRule, ...]
 
     def window_on(self, day: date) -> WindowRule:

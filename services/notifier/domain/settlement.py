@@ -2,13 +2,18 @@
 
 The answer that carried the message id was lost, so the echo is recognised by citizen and text. Each echo proves one
 send, and an echo whose message id another reply owns proves nothing about this one.
+
+Where no echo comes, Zalo's own list of the conversation is asked: a message in it is like an echo, and one that is
+not in it after all this time was never taken.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
+
+_WITH_TEXT = ("echo", "listed")
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,9 @@ class OpenSend:
 
     Attributes:
         started_at: when the attempt began, by the database's clock.
+        requested_at: when it was asked for, or first tried.
         state: `sending` still hopes for its own answer.
+        is_listed: Zalo's list of the conversation shows this kind of message, so that it is not there without a trace.
     """
 
     id: str
@@ -26,20 +33,22 @@ class OpenSend:
     started_at: datetime
     attempt: int
     state: Literal["sending", "uncertain"]
+    requested_at: datetime
+    is_listed: bool
 
 
 @dataclass(frozen=True)
 class Proof:
-    """An echo or a receipt that came from Zalo, of a message that no person wrote in Zalo's own tool.
+    """What Zalo told of a message that no person wrote in its own tool: an echo, a receipt, or a place in its list.
 
     Attributes:
-        text_sha256: of an echo's text; None for a receipt.
+        text_sha256: of an echo's or a listed message's text; None for a receipt.
         at: by Zalo's clock.
     """
 
     message_id: str
     citizen_key: str
-    kind: Literal["echo", "received", "seen"]
+    kind: Literal["echo", "received", "seen", "listed"]
     text_sha256: str | None
     at: datetime
 
@@ -63,11 +72,11 @@ def settle(
     """
     free = [proof for proof in proofs if proof.message_id not in owned]
     echoes = {
-        proof.message_id: proof for proof in sorted(free, key=lambda p: p.at, reverse=True) if proof.kind == "echo"
+        proof.message_id: proof for proof in sorted(free, key=lambda p: p.at, reverse=True) if proof.kind in _WITH_TEXT
     }
     receipts: dict[str, dict[str, Proof]] = defaultdict(dict)
     for proof in sorted(free, key=lambda p: p.at, reverse=True):
-        if proof.kind != "echo" and proof.message_id not in echoes:
+        if proof.kind not in _WITH_TEXT and proof.message_id not in echoes:
             receipts[proof.citizen_key][proof.message_id] = proof
 
     by_citizen: dict[str, list[OpenSend]] = defaultdict(list)
@@ -95,3 +104,50 @@ def settle(
 
 def _is_proven(send: OpenSend, echo: Proof, skew: timedelta) -> bool:
     return echo.text_sha256 == send.text_sha256 and echo.at >= send.started_at - skew
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """What Zalo's list of one conversation says.
+
+    Attributes:
+        found: the message by id of the uncertain send that it is.
+        absent: uncertain sends that Zalo does not have.
+    """
+
+    found: dict[str, Proof]
+    absent: tuple[OpenSend, ...]
+
+
+def look_up(
+    sends: Sequence[OpenSend],
+    listed: Iterable[Proof],
+    *,
+    owned: Collection[str],
+    by_people: Collection[str],
+    skew: timedelta,
+) -> LookedUp:
+    """Match one citizen's uncertain sends with the page's messages in the conversation.
+
+    Absence must be beyond doubt, since what follows may be another send. So nothing is absent while something is being
+    sent, nor while the list shows a message that nobody accounts for: it may be ours in a form that we do not know.
+
+    Args:
+        sends: all open sends to the citizen, read after the list.
+        listed: all messages of the page since the oldest attempt.
+        owned: message ids that a send has already, read after the open sends.
+        by_people: message ids that a person sent in Zalo's own tool.
+        skew: how far Zalo's clock may be behind ours.
+    """
+    messages = [proof for proof in listed if proof.message_id not in by_people]
+    found = settle(sends, messages, owned=owned, skew=skew)
+    accounted = {proof.message_id for proof in found.values()}.union(owned)
+    strange = [proof.at for proof in messages if proof.message_id not in accounted]
+    if any(send.state == "sending" for send in sends):
+        return LookedUp(found, ())
+    absent = tuple(
+        send
+        for send in sends
+        if send.is_listed and send.id not in found and not any(at >= send.started_at - skew for at in strange)
+    )
+    return LookedUp(found, absent)

@@ -12,6 +12,7 @@ from services.notifier.domain.broadcast import Broadcast, BroadcastState, Snapsh
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.copies import Chunk, Copy, CopyResult, Counts, NewChunk, Progress, Recent, Row, Skip
 from services.notifier.domain.gate import Unfinished
+from services.notifier.domain.next_step import Fail, TryAgain
 from services.notifier.domain.outcomes import SendOutcome
 from services.notifier.domain.reply import Candidate, Contact, Reply
 from services.notifier.domain.settlement import OpenSend, Proof
@@ -81,6 +82,10 @@ class Ledger(Protocol):
         """Mark an uncertain reply as sent."""
         ...
 
+    async def not_taken(self, send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> bool:
+        """Queue or fail an uncertain reply that Zalo does not have."""
+        ...
+
     async def uncertain_due(self, *, now: datetime, limit: int) -> Mapping[str, tuple[str, int]]:
         """Find uncertain replies to look at."""
         ...
@@ -107,6 +112,10 @@ class Reports(Protocol):
 
     async def of_messages(self, message_ids: Iterable[str]) -> Mapping[str, Mapping[str, datetime]]:
         """Show the reports of messages."""
+        ...
+
+    async def by_people(self, message_ids: Iterable[str]) -> set[str]:
+        """Tell which messages people sent in Zalo's tool."""
         ...
 
     async def proofs(self, citizen_keys: Iterable[str], *, since: datetime) -> list[Proof]:
@@ -171,6 +180,10 @@ class Settleable(Protocol):
 
     async def settle(self, send: OpenSend, proof: Proof) -> bool:
         """Mark an uncertain send as sent."""
+        ...
+
+    async def not_taken(self, send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> bool:
+        """Queue or fail an uncertain send that Zalo does not have."""
         ...
 
     async def let_go(self, finished: Sequence[str], citizen_keys: Iterable[str], *, now: datetime) -> None:

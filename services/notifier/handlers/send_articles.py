@@ -26,7 +26,6 @@ from services.notifier.domain.outcomes import (
     SendOutcome,
     Statistics,
     Unknown,
-    seconds_to_next_minute,
 )
 from services.notifier.domain.rules import VIETNAM
 from services.notifier.errors import TokenUnavailable
@@ -34,6 +33,7 @@ from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Broadcasts, Clock, Rates
 from services.notifier.handlers.send_replies import TokenSource
+from services.notifier.handlers.throttle import keep_pauses, pause_after
 from shared.errors import StoreUnavailable
 from shared.telemetry import get_logger
 from shared.zalo_config import ZaloConfig
@@ -333,13 +333,13 @@ class ArticleSender:
         return True
 
     async def _block(self, send: ArticleSend, outcome: ArticleOutcome) -> datetime | None:
-        if not isinstance(outcome, Refused) or outcome.rule.error_class != "throttled":
+        if not isinstance(outcome, Refused):
             return None
-        now = self._outside.clock.now()
-        seconds = outcome.retry_after_seconds or seconds_to_next_minute(now)
-        bucket = page_bucket(send.oa_id) if outcome.is_page_limit else app_bucket(send.app_id)
-        await self._outside.rates.block([bucket], seconds=seconds)
-        return now + timedelta(seconds=seconds)
+        pause = pause_after(outcome, oa_id=send.oa_id, app_id=send.app_id, now=self._outside.clock.now())
+        if pause is None:
+            return None
+        await keep_pauses(self._outside.rates, [pause])
+        return pause.until
 
     async def collect(self) -> None:
         """Look up views and shares of what was sent, less and less often.

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import Literal
 
 from services.notifier.domain.broadcast import Broadcast, BroadcastState, NotAllowed, act
 from services.notifier.domain.copies import Skip
@@ -86,7 +87,7 @@ class BroadcastRunner:
                 (self.look, poll_seconds),
                 (self.build_all, poll_seconds),
                 (self.settle_open, SETTLE_SECONDS),
-                (self.end_cancelled, SETTLE_SECONDS),
+                (self.see_open_chunks, SETTLE_SECONDS),
                 (self.recount_open, RECOUNT_SECONDS),
             )
         ]
@@ -152,29 +153,29 @@ class BroadcastRunner:
         self._running = sorted(running, key=lambda one: (not one.draft.is_emergency, one.started_at or now))
         self._wake.set()
 
-    async def _act(self, broadcast_id: str, action: str) -> None:
+    async def _act(self, broadcast_id: str, action: Literal["start", "finish", "reopen"]) -> None:
         """Do one thing as the scheduler, over whatever version there is; another replica may have done it."""
         broadcast = await self._outside.broadcasts.read(broadcast_id)
         if broadcast is None:
             return
-        done = act(
-            broadcast,
-            "start" if action == "start" else "finish",
-            by=SCHEDULER,
-            at=self._outside.clock.now(),
-        )
+        done = act(broadcast, action, by=SCHEDULER, at=self._outside.clock.now())
         if not isinstance(done, NotAllowed) and await self._outside.broadcasts.save(done):
             log.info("broadcast.moved", broadcast=broadcast_id, state=done.state, people=done.snapshot.people)
 
-    async def end_cancelled(self) -> None:
-        """Let the counts of cancelled broadcasts add up to their audience.
+    async def see_open_chunks(self) -> None:
+        """Let the counts of cancelled broadcasts add up to their audience, and go on with one that has a copy to send.
+
+        That happens when Zalo turns out not to have a copy that was uncertain when everything else was done.
 
         Raises:
             StoreUnavailable: repeat it.
         """
         for broadcast_id in await self._copies.with_open_chunks():
-            if await self._outside.broadcasts.state_of(broadcast_id) == "cancelled":
-                await self._end_cancelled(broadcast_id)
+            match await self._outside.broadcasts.state_of(broadcast_id):
+                case "cancelled":
+                    await self._end_cancelled(broadcast_id)
+                case "done":
+                    await self._act(broadcast_id, "reopen")
 
     async def _end_cancelled(self, broadcast_id: str) -> None:
         while (chunk := await self._copies.claim_chunk(broadcast_id, owner=self._owner())) is not None:

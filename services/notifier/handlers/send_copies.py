@@ -43,6 +43,7 @@ from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import AudienceReader, Broadcasts, Clock, Copies, CopySender, Rates
 from services.notifier.handlers.send_replies import TokenSource
 from services.notifier.handlers.settle import Settlement
+from services.notifier.handlers.throttle import Pause, keep_pauses, pause_after
 from shared.crash import crash_point
 from shared.errors import StoreUnavailable
 from shared.ids import text_digest
@@ -383,16 +384,27 @@ class ChunkSender:
         crash_point("notifier.broadcast.after_call")
         ended_at = self._outside.clock.now()
         worked: dict[str, int] = {}
+        refused_tokens: dict[str, int] = {}
+        pauses: list[Pause] = []
         for (copy, token), outcome in zip(ready, outcomes, strict=True):
             not_before = None
             if isinstance(outcome, Accepted):
                 worked[copy.oa_id] = token.generation
             elif isinstance(outcome, Refused):
-                not_before = await self._after_refusal(copy, token, outcome)
+                app_id = self._app_by_oa[copy.oa_id]
+                if pause := pause_after(outcome, oa_id=copy.oa_id, app_id=app_id, now=ended_at):
+                    pauses.append(pause)
+                    not_before = pause.until
+                elif outcome.rule.error_class == "token":
+                    refused_tokens[copy.oa_id] = token.generation
             step = next_step(
                 outcome, copy, schedules=self._rulebook.rules.schedules, now=ended_at, not_before=not_before
             )
             results.append(CopyResult(copy, step, ended_at))
+        await keep_pauses(self._outside.rates, pauses)
+        for oa_id, generation in refused_tokens.items():  # renewed for the next wave
+            with suppress(TokenUnavailable, StoreUnavailable):
+                await self._outside.tokens.replace(oa_id, generation)
         for oa_id, generation in worked.items():
             with suppress(StoreUnavailable):
                 await self._outside.tokens.worked(oa_id, generation, started_at=started_at)
@@ -417,22 +429,6 @@ class ChunkSender:
             except StoreUnavailable as error:
                 tokens[oa_id] = error.code
         return tokens
-
-    async def _after_refusal(self, copy: Copy, token: AccessToken, refused: Refused) -> datetime | None:
-        """Renew a refused token for the next wave, or block a throttled page or app on all replicas."""
-        if refused.rule.error_class == "token":
-            with suppress(TokenUnavailable, StoreUnavailable):
-                await self._outside.tokens.replace(copy.oa_id, token.generation)
-            return None
-        if refused.rule.error_class != "throttled":
-            return None
-        now = self._outside.clock.now()
-        seconds = refused.pause_seconds(now)
-        app_id = self._app_by_oa[copy.oa_id]
-        bucket = page_bucket(copy.oa_id) if refused.is_page_limit else app_bucket(app_id)
-        with suppress(StoreUnavailable):
-            await self._outside.rates.block([bucket], seconds=seconds)
-        return now + timedelta(seconds=seconds)
 
     def _tell(self, work: _Work, results: Sequence[CopyResult]) -> set[str]:
         """Count outcomes; returns the citizens of those nobody knows."""

@@ -31,6 +31,7 @@ from services.notifier.handlers.call_marks import CallMarks
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Clock, Contacts, Ledger, Rates, Reports, Sender
 from services.notifier.handlers.settle import Settlement
+from services.notifier.handlers.throttle import keep_pauses, pause_after
 from shared.crash import crash_point
 from shared.errors import StoreUnavailable
 from shared.telemetry import get_logger
@@ -469,16 +470,12 @@ class ReplySender:
         return await self._call(reply, newer) if self._has_time(claimed_at) else refused
 
     async def _block(self, reply: Reply, refused: Refused) -> datetime | None:
-        """After a throttled call: stop the page, or the whole app, on all replicas until the next minute."""
-        if refused.rule.error_class != "throttled":
+        """After a throttled call: until when the page or the app pauses."""
+        pause = pause_after(refused, oa_id=reply.oa_id, app_id=reply.app_id, now=self._outside.clock.now())
+        if pause is None:
             return None
-        now = self._outside.clock.now()
-        seconds = refused.pause_seconds(now)
-        bucket = page_bucket(reply.oa_id) if refused.is_page_limit else app_bucket(reply.app_id)
-        log.warning("calls.blocked", bucket=bucket, seconds=round(seconds, 1), code=refused.code)
-        with suppress(StoreUnavailable):
-            await self._outside.rates.block([bucket], seconds=seconds)
-        return now + timedelta(seconds=seconds)
+        await keep_pauses(self._outside.rates, [pause])
+        return pause.until
 
     # Recording
 

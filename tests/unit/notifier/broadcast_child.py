@@ -1,7 +1,8 @@
 """A notifier that works on one broadcast in a process of its own, so that a test can let it die at a crash point.
 
-`python -m tests.unit.notifier.broadcast_child work ID` sends the broadcast until it is done; `report ECHOES` takes the
-echoes of a JSON list of [user id, message id]. Everything else comes from the environment, as for the service.
+`python -m tests.unit.notifier.broadcast_child work ID` sends the broadcast until it is done; `settle -` looks at
+uncertain copies; `report ECHOES` takes the echoes of a JSON list of [user id, message id]. Everything else comes from
+the environment, as for the service.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ async def main(what: str, argument: str) -> None:
             if what == "work":
                 await rooms.tokens.look_after_all()
                 await _work(rooms, argument)
+            elif what == "settle":
+                await rooms.tokens.look_after_all()
+                await rooms.runner.settle_open()
             else:
                 await _report(rooms, json.loads(argument))
     finally:

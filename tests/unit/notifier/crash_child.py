@@ -1,7 +1,8 @@
 """A notifier without Kafka in a process of its own, so that a test can let it die at a crash point.
 
-`python -m tests.unit.notifier.crash_child send|report|link NAME` queues the reply NAME (or takes its echo, or links
-the page) and works until nothing is left to do; everything else comes from the environment, as for the service.
+`python -m tests.unit.notifier.crash_child send|report|sweep|link NAME` queues the reply NAME (or takes its echo, sweeps
+once, links the page) and works until nothing is left to do; everything else comes from the environment, as for the
+service.
 """
 
 import asyncio
@@ -44,6 +45,8 @@ async def _do(rooms: Rooms, what: str, name: str) -> None:
     elif what == "link":
         tokens = TokenStore(rooms.store, keys=NotifierSettings().encryption_keys())
         await link_page(load_zalo_config(None).pages[0], "code", "verifier", tokens, rooms.zalo)
+    elif what == "sweep":
+        await rooms.sender.sweep_once()
     elif what == "report":
         echo = a_report(
             event_id=deterministic_id("echo", name),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from services.notifier.adapters.recipient_ledger import LISTED
 from services.notifier.domain.audience import ContactView, Had, Terms, matches
 from services.notifier.domain.copies import (
     Chunk,
@@ -50,6 +51,7 @@ class FakeRow:
     reason: str | None = None
     due_at: datetime | None = None
     text_sha256: str = ""
+    lane: str = ""
     message_id: str | None = None
     checks: int = 0
     settled_by: str | None = None
@@ -157,6 +159,8 @@ class FakeCopies:
         known = self._mine(chunk)
         if known is not None:
             known.owner = None
+            if due_at is None and any(row.state == "queued" for row in self._of_chunk(chunk)):
+                due_at = self._clock.now()
             known.state = "done" if due_at is None else "open"
             known.due_at = due_at or known.due_at
         self._fail_after(fails)
@@ -188,6 +192,7 @@ class FakeCopies:
                     *(chunk.broadcast_id, chunk.part.number, copy.person, copy.citizen_key, "sending", chunk.owner),
                     *(1, now, now),
                     text_sha256=text_sha256,
+                    lane=copy.lane,
                 )
             elif known is not None and copy.attempt > 1 and known.state == "queued" and (known.due_at or now) <= now:
                 known.state, known.owner, known.attempt, known.marked_at = (
@@ -262,7 +267,16 @@ class FakeCopies:
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         wanted = set(citizen_keys)
         return [
-            OpenSend(row_id, row.citizen_key, row.text_sha256, row.marked_at, row.attempt, row.state)
+            OpenSend(
+                row_id,
+                row.citizen_key,
+                row.text_sha256,
+                row.marked_at,
+                row.attempt,
+                row.state,
+                row.requested_at,
+                row.lane in LISTED,
+            )
             for row_id, row in self.rows.items()
             if row.citizen_key in wanted and row.citizen_key is not None and row.state in ("sending", "uncertain")
         ]
@@ -275,6 +289,20 @@ class FakeCopies:
         if row.state != "uncertain" or row.attempt != send.attempt or self._owner_of(proof.message_id):
             return False
         row.state, row.reason, row.message_id, row.settled_by = "sent", None, proof.message_id, proof.kind
+        return True
+
+    async def not_taken(self, send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> bool:
+        row = self.rows[send.id]
+        if row.state != "uncertain" or row.attempt != send.attempt:
+            return False
+        row.reason, row.settled_by = step.reason, "not_listed"
+        if isinstance(step, Fail):
+            row.state = "failed"
+            return True
+        row.state, row.due_at = "queued", step.at
+        chunk = self.chunks[row.broadcast_id, row.chunk]
+        if chunk.state == "done":
+            chunk.state, chunk.due_at, chunk.owner = "open", now, None
         return True
 
     async def let_go(self, finished: Sequence[str], citizen_keys: Iterable[str], *, now: datetime) -> None:

@@ -20,7 +20,7 @@ from services.notifier.domain.rules import DeliveryRules
 from services.notifier.domain.settlement import OpenSend, Proof
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
-from services.notifier.handlers.settle import Settlement
+from services.notifier.handlers.settle import ByList, Settlement
 from shared.errors import StoreUnavailable
 from shared.events import DeliveryReported, ReplyContent
 from shared.ids import text_digest
@@ -270,6 +270,8 @@ class FakeLedger:
                 entry.attempt_started_at or NOW,
                 entry.attempt,
                 entry.state,  # type: ignore[arg-type]
+                entry.row.event.occurred_at,
+                entry.row.event.conversation_id is None,
             )
             for row_id, entry in self.rows.items()
             if entry.state in {"sending", "uncertain"} and entry.row.event.citizen_key in keys
@@ -285,6 +287,20 @@ class FakeLedger:
         works = (entry.state, entry.attempt) == ("uncertain", send.attempt) and not self._is_owned(proof.message_id)
         if works:
             entry.state, entry.message_id, entry.settled_by = "sent", proof.message_id, proof.kind
+        self._fail_after(fails)
+        return works
+
+    async def not_taken(self, send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> bool:  # noqa: ARG002
+        fails = await self._fail_before()
+        entry = self.rows[send.id]
+        works = (entry.state, entry.attempt) == ("uncertain", send.attempt)
+        if works:
+            entry.reason, entry.settled_by = step.reason, "not_listed"
+            match step:
+                case TryAgain(at, _, failures):
+                    entry.state, entry.due_at, entry.failures, entry.held_by = "queued", at, failures, None
+                case Fail():
+                    entry.state = "failed"
         self._fail_after(fails)
         return works
 
@@ -347,6 +363,10 @@ class FakeReports:
                     known = moments[message_id].get(report.report, report.reported_at)
                     moments[message_id][report.report] = min(known, report.reported_at)
         return moments
+
+    async def by_people(self, message_ids: Iterable[str]) -> set[str]:
+        written = {one for r in self.reports.values() if r.admin_id is not None for one in r.message_ids}
+        return written.intersection(message_ids)
 
     async def proofs(self, citizen_keys: Iterable[str], *, since: datetime) -> list[Proof]:
         keys = set(citizen_keys)
@@ -462,6 +482,26 @@ LIMITS = SendLimits(
 )
 
 
+class FakeConversations:
+    """Zalo's lists, as a test fills them.
+
+    Attributes:
+        is_told: whether Zalo answers at all.
+    """
+
+    def __init__(self) -> None:
+        self.listed: list[Proof] = []
+        self.is_told = True
+        self.asked: list[str] = []
+
+    async def messages(self, citizen_key: str, *, since: datetime) -> list[Proof] | None:
+        await asyncio.sleep(0)
+        self.asked.append(citizen_key)
+        if not self.is_told:
+            return None
+        return [proof for proof in self.listed if proof.citizen_key == citizen_key and proof.at >= since]
+
+
 @dataclass
 class World:
     """A sender among stand-ins."""
@@ -472,13 +512,19 @@ class World:
     rates: FakeRates = field(default_factory=FakeRates)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     zalo: FakeZalo = field(default_factory=FakeZalo)
+    conversations: FakeConversations = field(default_factory=FakeConversations)
     limits: SendLimits = LIMITS
     rules: DeliveryRules = RULES
 
     def __post_init__(self) -> None:
         self.ledger = FakeLedger(self.clock, lease=self.limits.lease)
         self.settlement = Settlement(
-            self.ledger, self.reports, self.clock, skew=SKEW, checks=self.rules.uncertain_checks
+            self.ledger,
+            self.reports,
+            self.clock,
+            skew=SKEW,
+            checks=self.rules.uncertain_checks,
+            by_list=ByList(self.conversations, self.rules.reply_look_up),
         )
         self.sender = self.a_sender()
 

@@ -56,7 +56,7 @@ def an_unfinished(id: str, order: int, state: str = "queued", **changes: Any) ->
 
 def an_open_send(id: str, *, text: str = "chào", started_at: datetime = NOW, state: Any = "uncertain") -> OpenSend:
     """A send whose message id is not known."""
-    return OpenSend(id, CITIZEN, text_digest(text), started_at, 1, state)
+    return OpenSend(id, CITIZEN, text_digest(text), started_at, 1, state, started_at, is_listed=True)
 
 
 def a_proof(message_id: str, *, text: str | None = "chào", kind: Any = "echo", at: datetime = NOW) -> Proof:

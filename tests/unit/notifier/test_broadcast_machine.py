@@ -27,10 +27,11 @@ from services.notifier.domain.broadcast import act
 from services.notifier.domain.lanes import Hours, Reach
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
 from services.notifier.domain.rulebook import Rulebook
+from services.notifier.domain.settlement import Proof
 from services.notifier.handlers import send_copies
 from services.notifier.handlers.send_broadcasts import BroadcastRunner
 from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits
-from services.notifier.handlers.settle import Settlement
+from services.notifier.handlers.settle import ByList, Settlement
 from shared.directory import Directory
 from shared.errors import StoreUnavailable
 from shared.ids import citizen_key, deterministic_id, text_digest
@@ -43,6 +44,7 @@ from tests.unit.notifier.fakes import (
     LEASE,
     RULES,
     SKEW,
+    FakeConversations,
     FakeLedger,
     FakeRates,
     FakeReports,
@@ -91,6 +93,7 @@ class BroadcastMachine(RuleBasedStateMachine):
         self.copies = FakeCopies(self.clock, lease=LEASE)
         self.audience = FakeAudience()
         self.reports = FakeReports()
+        self.conversations = FakeConversations()
         self.settlement = Settlement(
             self.copies,
             self.reports,
@@ -98,6 +101,7 @@ class BroadcastMachine(RuleBasedStateMachine):
             skew=SKEW,
             checks=RULES.uncertain_checks,
             others=[FakeLedger(self.clock)],
+            by_list=ByList(self.conversations, RULES.copy_look_up),
         )
         book = load_lane_book(DATA_DIR)
         policies = tuple(replace(policy, quiet_hours=Hours(0, 0)) for policy in book.policies)
@@ -190,6 +194,9 @@ class BroadcastMachine(RuleBasedStateMachine):
         assert not [at for at in before if now - at < timedelta(days=1)], "two broadcasts in a day"
         before.append(now)
         self.messages.append((f"m{len(self.messages)}", broadcast_id, user_id, now, False))
+        digest = text_digest(f"Thong bao {broadcast_id}")
+        key = citizen_key(OA_ID, user_id)
+        self.conversations.listed.append(Proof(self.messages[-1][0], key, "listed", digest, now))
         return self.messages[-1][0]
 
     # What happens
@@ -212,7 +219,7 @@ class BroadcastMachine(RuleBasedStateMachine):
     async def _work(self, replicas: tuple[int, ...], fates: list[Fate], outages: list[bool]) -> None:
         for replica in replicas:
             await self.runners[replica].look()
-            await self.runners[replica].end_cancelled()
+            await self.runners[replica].see_open_chunks()
             await self.runners[replica].build_all()
             await self.runners[replica].look()
         self.fates, self.copies.outages = list(fates), list(outages)
@@ -241,7 +248,7 @@ class BroadcastMachine(RuleBasedStateMachine):
     def citizen_chooses(self, number: int, opted_out: bool) -> None:
         self.audience.contacts[deterministic_id("person", str(number))] = [self.contact(number, opted_out=opted_out)]
 
-    @rule(seconds=st.sampled_from([1, 6, 20, 61, 600, 90_000]))
+    @rule(seconds=st.sampled_from([1, 6, 20, 61, 600, 7_300, 90_000]))
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -266,6 +273,10 @@ class BroadcastMachine(RuleBasedStateMachine):
         await self.reports.add([report])
         await self.settlement.note({message_id: {kind: at}})
         await self.settlement.of_citizens([key])
+
+    @rule(is_told=st.booleans())
+    def zalo_tells_its_lists(self, is_told: bool) -> None:
+        self.conversations.is_told = is_told
 
     @rule()
     def settle(self) -> None:
@@ -296,7 +307,8 @@ class BroadcastMachine(RuleBasedStateMachine):
                 assert not self.applied[which], f"called {state}, and Zalo has it"
 
     async def end(self) -> None:
-        """Resume what is paused, deliver every echo, let everything finish, and count."""
+        """Resume what is paused, deliver every echo, let Zalo tell its lists, let everything finish, and count."""
+        self.conversations.is_told = True
         for _ in range(60):
             for broadcast in list(self.broadcasts.broadcasts.values()):
                 if broadcast.state == "paused":
@@ -310,7 +322,7 @@ class BroadcastMachine(RuleBasedStateMachine):
         for name, broadcast in self.broadcasts.broadcasts.items():
             assert broadcast.state in {"done", "cancelled"}, broadcast.state
             progress = await self.copies.progress(name)
-            assert progress.states["queued"] == progress.states["sending"] == 0, progress
+            assert not any(progress.states[open_] for open_ in ("queued", "sending", "uncertain")), progress
         for which, state in self.rows():
             assert (state == "sent") == bool(self.applied[which]), (which, state)
 

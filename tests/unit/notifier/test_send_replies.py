@@ -133,8 +133,9 @@ async def test_a_withdrawn_citizen_gets_nothing() -> None:
     assert world.ledger.rows[reply].reason == "contact.withdrawn"
 
 
-async def test_an_unknown_outcome_is_parked_and_never_sent_again() -> None:
+async def test_an_unknown_outcome_of_which_zalo_tells_nothing_is_parked_and_never_sent_again() -> None:
     world = World()
+    world.conversations.is_told = False
     (reply,) = await ask(world, "a")
     world.zalo.outcomes = [Unknown("zalo.answer_lost", "reset")]
 

@@ -1,8 +1,10 @@
 """An echo or a receipt proves a send whose answer was lost; each proves one."""
 
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from services.notifier.domain.settlement import settle
+from services.notifier.domain.settlement import OpenSend, Proof, look_up, settle
 from tests.factories import NOW
 from tests.unit.notifier.fakes import SKEW
 from tests.unit.notifier.samples import a_proof, an_open_send
@@ -97,3 +99,50 @@ def test_echo_and_receipt_of_one_message_settle_one_send_by_the_echo() -> None:
     proofs = [a_proof("m1"), a_proof("m1", text=None, kind="received")]
 
     assert settle([an_open_send("r1")], proofs, owned=set(), skew=SKEW)["r1"].kind == "echo"
+
+
+# By Zalo's list
+
+
+def listed(message_id: str, *, text: str = "chào", at: datetime = NOW) -> Proof:
+    return a_proof(message_id, text=text, kind="listed", at=at)
+
+
+def looked_up(
+    sends: Sequence[OpenSend],
+    messages: Sequence[Proof],
+    *,
+    owned: Collection[str] = (),
+    by_people: Collection[str] = (),
+) -> tuple[dict[str, str], list[str]]:
+    result = look_up(sends, messages, owned=owned, by_people=by_people, skew=SKEW)
+    return {key: proof.message_id for key, proof in result.found.items()}, [send.id for send in result.absent]
+
+
+def test_a_listed_message_of_the_same_text_is_the_send() -> None:
+    assert looked_up([an_open_send("r1")], [listed("m1")]) == ({"r1": "m1"}, [])
+
+
+def test_what_the_list_does_not_show_is_absent() -> None:
+    assert looked_up([an_open_send("r1")], []) == ({}, ["r1"])
+    assert looked_up([an_open_send("r1")], [listed("m1")], owned={"m1"}) == ({}, ["r1"])
+    assert looked_up([an_open_send("r1")], [listed("m1", text="khác")], by_people={"m1"}) == ({}, ["r1"])
+
+
+def test_a_message_that_nobody_accounts_for_leaves_the_send_uncertain() -> None:
+    assert looked_up([an_open_send("r1")], [listed("m1", text="khác")]) == ({}, [])
+    before = listed("m1", text="khác", at=NOW - SKEW - MINUTE)
+    assert looked_up([an_open_send("r1")], [before]) == ({}, ["r1"])
+
+
+def test_nothing_is_absent_while_something_is_being_sent() -> None:
+    assert looked_up([an_open_send("r1"), an_open_send("r2", text="khác", state="sending")], []) == ({}, [])
+
+
+def test_what_zalo_does_not_list_is_never_absent() -> None:
+    assert looked_up([replace(an_open_send("r1"), is_listed=False)], []) == ({}, [])
+
+
+def test_of_two_alike_the_list_shows_how_many_are_there() -> None:
+    sends = [an_open_send("r1"), an_open_send("r2", started_at=NOW + MINUTE)]
+    assert looked_up(sends, [listed("m1", at=NOW + 2 * MINUTE)]) == ({"r1": "m1"}, ["r2"])

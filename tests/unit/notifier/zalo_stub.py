@@ -1,6 +1,8 @@
 """A Zalo on the loopback address that does as it is told: accepts, refuses, or takes a message and loses the answer."""
 
 import asyncio
+import json
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ class Call:
     headers: dict[str, str]
     body: Any
     is_applied: bool = False
+    at: float = field(default_factory=time.time)
     message_id: str | None = None
 
     @property
@@ -108,6 +111,7 @@ class ZaloStub:
         app.router.add_post("/v3.0/oa/message/cs", self._message)
         app.router.add_post("/v3.0/oa/message/template", self._message)
         app.router.add_post("/v2.0/oa/message", self._message)
+        app.router.add_get("/v2.0/oa/conversation", self._conversation)
         app.router.add_post("/v2.0/oa/upload/{kind}", self._upload)
         self.current = {oa_id: ("none", f"{FIRST_REFRESH_TOKEN}-{oa_id}") for oa_id in self.pages}
         self._runner = web.AppRunner(app, access_log=None)
@@ -140,6 +144,15 @@ class ZaloStub:
             return web.Response()
         assert isinstance(answer, web.StreamResponse)
         return answer
+
+    async def _conversation(self, request: web.Request) -> web.Response:
+        wanted = json.loads(request.query["data"])
+        theirs = [call for call in reversed(self.applied) if call.user_id == str(wanted["user_id"])]
+        items = [
+            {"src": 0, "time": int(call.at * 1000), "message": call.text, "message_id": call.message_id}
+            for call in theirs[wanted["offset"] : wanted["offset"] + wanted["count"]]
+        ]
+        return web.json_response({"data": items, "error": 0, "message": "Success"})
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()

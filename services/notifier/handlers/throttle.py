@@ -1,0 +1,49 @@
+"""After a call that Zalo refused because there were too many: the page, or the whole app, pauses on all replicas."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.notifier.adapters.rate_bucket import app_bucket, page_bucket
+from services.notifier.domain.outcomes import Refused
+from services.notifier.handlers.ports import Rates
+from shared.errors import StoreUnavailable
+from shared.telemetry import get_logger
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A bucket from which nobody takes for a while.
+
+    Attributes:
+        until: by the database's clock.
+    """
+
+    bucket: str
+    seconds: float
+    until: datetime
+
+
+def pause_after(refused: Refused, *, oa_id: str, app_id: str, now: datetime) -> Pause | None:
+    """The pause that a refused call asks for; None if it was refused for something else."""
+    if refused.rule.error_class != "throttled":
+        return None
+    seconds = refused.pause_seconds(now)
+    bucket = page_bucket(oa_id) if refused.is_page_limit else app_bucket(app_id)
+    return Pause(bucket, seconds, now + timedelta(seconds=seconds))
+
+
+async def keep_pauses(rates: Rates, pauses: Iterable[Pause]) -> None:
+    """Tell all replicas, once for each bucket; what cannot be told now, the next refused call tells."""
+    longest: dict[str, Pause] = {}
+    for pause in pauses:
+        known = longest.get(pause.bucket)
+        if known is None or pause.seconds > known.seconds:
+            longest[pause.bucket] = pause
+    for pause in longest.values():
+        log.warning("calls.blocked", bucket=pause.bucket, seconds=round(pause.seconds, 1))
+        with suppress(StoreUnavailable):
+            await rates.block([pause.bucket], seconds=pause.seconds)
