@@ -1,6 +1,6 @@
 # The door to everything. `make` alone lists the targets. Needs GNU make and a POSIX shell.
 .DEFAULT_GOAL := help
-.PHONY: help up down reset logs status followers scale observe simulator dev smoke test bench campaign check format lint types imports unit browser promtool venv
+.PHONY: help up down reset logs status followers scale observe simulator dev smoke test explore bench campaign check format lint types imports unit browser promtool venv
 .SILENT:
 SHELL := /bin/sh
 
@@ -70,10 +70,13 @@ imports: venv ## import rules between services, shared, simulator, stack and cli
 	.venv/bin/lint-imports
 
 unit: venv ## unit tests; no server needed
-	$(PY) -m pytest -q tests/unit
+	$(PY) -m pytest -q -n logical --dist loadfile tests/unit
 
-test: venv browser promtool ## every test: unit, conformance, integration and e2e on real servers, chaos, browser. A part: make test T=tests/e2e
-	$(PY) -m pytest $(or $(T),tests)
+test: venv browser promtool ## every test, on real servers. A part: make test T=tests/e2e. In WORKERS= (2) processes, 0: in this one
+	$(PY) -m pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(or $(T),tests)
+
+explore: venv ## property and state-machine tests with random examples, TIMES= (20) as many as in a build. A part: T=tests/unit/notifier
+	EXPLORE=$(or $(TIMES),20) $(PY) -m pytest -m hypothesis --timeout 0 $(or $(T),tests/unit)
 
 bench: venv ## intake, router and notifier beside bare programs on the same servers; one of them: make bench T=router
 	$(PY) -m tests.bench $(T)

@@ -138,12 +138,15 @@ def lock_kafka() -> None:
 
 
 def _demo_sign_in(hub: Hub) -> str:
-    """How to sign in to the demonstration: an account a unit, the district lead's, one password."""
+    """How to sign in to the demonstration: an account a unit, one for each other role, one password."""
     try:
         password = json.loads((hub.home / "demo-accounts.json").read_text("utf-8"))["password"]
     except (OSError, ValueError, KeyError):
         return ""
-    return f"  sign in as tan-chanh-hiep (any unit's page name, or lanh-dao), password {escape(password)}"
+    return (
+        f"  sign in as tan-chanh-hiep (any unit's page name), password {escape(password)}\n"
+        "            or as its truc-ban (duty officer) or chi-huy (commander), or as lanh-dao (district lead)"
+    )
 
 
 def show(state: HubState, hub: Hub) -> None:

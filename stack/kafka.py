@@ -129,6 +129,15 @@ def write_properties(nodes: Sequence[KafkaNode]) -> None:
         node.properties_file.write_text("".join(lines), encoding="utf-8")
 
 
+def format_command(node: KafkaNode, cluster_id: str, java: Path, jars: Path) -> list[str]:
+    """Kafka's own tool that prepares a data folder.
+
+    The id is joined to its option: one in 64 begins with a dash, and would be taken for an option of its own.
+    """
+    tool = [*_java(java, jars), "kafka.tools.StorageTool", "format"]
+    return [*tool, f"--cluster-id={cluster_id}", "--config", str(node.properties_file)]
+
+
 def format_storage(nodes: Sequence[KafkaNode], java: Path, jars: Path) -> None:
     """Prepare data folders that are new; an existing one is left alone.
 
@@ -146,15 +155,7 @@ def format_storage(nodes: Sequence[KafkaNode], java: Path, jars: Path) -> None:
 
     def format_one(node: KafkaNode) -> None:
         finished = subprocess.run(
-            [
-                *_java(java, jars),
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                cluster_id,
-                "-c",
-                str(node.properties_file),
-            ],
+            format_command(node, cluster_id, java, jars),
             capture_output=True,
             text=True,
             check=False,

@@ -2,6 +2,7 @@
 
 Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri`, `kafka_cluster` (three
 nodes) and `hub` (everything, in a home folder of its own). `running_hub(...)` makes more of them for one test.
+Under xdist each worker starts its own servers: the tests of one file stay together, and so do all that use `hub`.
 
 `TEST_BACKEND=local` starts the servers as `make up` does, `docker` uses testcontainers, and `auto` (the default) takes
 Docker where an engine answers. A test that kills servers always runs on local ones: `kafka_cluster` and `hub`.
@@ -23,6 +24,7 @@ import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from xdist.scheduler import LoadFileScheduling
 
 from stack import kafka, ports
 from stack.errors import StackError
@@ -30,13 +32,14 @@ from stack.hub import Hub, ServerName
 from stack.kafka_jars import KAFKA
 from stack.settings import ROOT, StackSettings
 from stack.state import HubState
-from stack.supervision import Supervisor
+from stack.supervision import processes_of
 from stack.terminal import Terminal
 from tests.images import LABEL, image_of
 
 KAFKA_IMAGE = image_of("kafka-1")
 MONGO_IMAGE = image_of("mongo")
 HOME_PREFIX = "binh-yen-test-"
+SHARE_THE_HUB = ("tests/e2e/", "tests/browser/test_console_hub_journey.py")
 KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 
 
@@ -84,6 +87,10 @@ class RunningHub:
         self.state = self._hub.scale(instances)
         return self.state
 
+    def down(self) -> None:
+        """Stop everything gracefully and in order, as `make down` does; without it the end is a kill."""
+        self._hub.down()
+
     def logs(self, program: str) -> str:
         """Everything the program has printed since the log was last rotated."""
         return self._hub.supervisor.log_file(program).read_text(encoding="utf-8", errors="replace")
@@ -121,8 +128,17 @@ def running_hub(
         keep_logs(home)
         raise
     finally:
-        hub.down()
-        shutil.rmtree(home, ignore_errors=True)
+        _discard(home)
+
+
+def _discard(home: Path) -> None:
+    """End a hub at once and delete it: nobody wants its data any more, so nothing is gained by an orderly stop."""
+    while alive := processes_of(home):
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=10)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def keep_logs(home: Path) -> None:
@@ -143,11 +159,7 @@ def _end_left_overs() -> None:
             pass
         except (OSError, ValueError):
             continue  # being made at this moment, or not ours to read
-        supervisor = Supervisor(home)
-        if supervisor.is_running():
-            supervisor.shut_down()
-        supervisor.end_orphans()
-        shutil.rmtree(home, ignore_errors=True)
+        _discard(home)
 
 
 # -- Docker -----------------------------------------------------------------------------------------------------------
@@ -322,12 +334,39 @@ def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
         yield running
         if request.session.testsfailed:
             keep_logs(running.home)
+        running.down()
+
+
+class OneWorkerForAFile(LoadFileScheduling):  # type: ignore[misc]
+    """The tests of a file stay together, for its fixtures, and so do all files that share the whole hub."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "hub" if nodeid.startswith(SHARE_THE_HUB) else str(super()._split_scope(nodeid))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one."""
+    for item in items:
+        found = getattr(item, "_fixtureinfo", None)
+        hubs = found.name2fixturedefs.get("hub", ()) if found else ()
+        if any(one.scope == "session" for one in hubs) and not item.nodeid.startswith(SHARE_THE_HUB):
+            raise pytest.UsageError(
+                f"{item.nodeid} uses the whole hub: add its file to SHARE_THE_HUB in tests/servers.py"
+            )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Take the place of `--dist loadfile`."""
+    return OneWorkerForAFile(config, log)
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
 
 _counts: dict[str, Counter[str]] = defaultdict(Counter)
 _servers_of: dict[str, set[str]] = defaultdict(set)
+_told: dict[str, list[str]] = defaultdict(list)
+"""Lines for the end, by suite; tests add them with `item.user_properties.append(("told", [line, ...]))`."""
 
 
 def pytest_report_header() -> str:
@@ -353,6 +392,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     for name, value in report.user_properties:
         if name == "servers" and isinstance(value, list):
             _servers_of[suite].update(value)
+        if name == "told" and isinstance(value, list):
+            # Each report of a test repeats what the one before it said.
+            _told[suite] += [line for line in value if line not in _told[suite]]
 
 
 def report_backend() -> list[str]:
@@ -369,6 +411,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("suites and the servers they ran on")
     for line in report_backend():
         terminalreporter.write_line(line)
+    for suite, lines in sorted(_told.items()):
+        terminalreporter.section(suite)
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def _suite_of(node_id: str) -> str:

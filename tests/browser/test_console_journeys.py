@@ -30,7 +30,7 @@ ARGUMENTS = [
 SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
 DESK, PHONE = (1366, 768), (390, 844)
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 expect.set_options(timeout=PATIENCE_MS)
 

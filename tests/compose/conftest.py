@@ -18,11 +18,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = []
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash[REPORT]:
-        terminalreporter.section("compose stack")
-        for line in lines:
-            terminalreporter.write_line(line)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Hand the lines to the report, which may be written by another process (xdist)."""
+    if lines := item.config.stash[REPORT]:
+        item.user_properties.append(("told", list(lines)))
+        lines.clear()
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ async def reading(
         await broker.stop()
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
+async def until(condition: Callable[[], Any], *, seconds: float = 150) -> None:
     """Wait for a condition; the limit only ends a test that hangs."""
     async with asyncio.timeout(seconds):
         while True:

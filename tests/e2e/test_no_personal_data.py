@@ -162,7 +162,7 @@ class Visit:
 
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not (found := await condition()):
         assert time.monotonic() < deadline, f"never happened: {what}"
         await asyncio.sleep(0.1)
@@ -223,7 +223,7 @@ async def told(hub: RunningHub, store: Store) -> dict[str, str]:
             env=os.environ | {"HUB_HOME": str(hub.home), "COLUMNS": "400"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
         )
         texts[f"hub {' '.join(command)}"] = finished.stdout + finished.stderr
     return texts

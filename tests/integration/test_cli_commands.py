@@ -78,7 +78,7 @@ def read_topic(name: str, count: int) -> list[Any]:
         )
         await consumer.start()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 return [await consumer.getone() for _ in range(count)]
         finally:
             await consumer.stop()

@@ -160,7 +160,7 @@ async def test_demo_accounts_are_written_once_and_open_nothing_in_production(hou
     officers = demo_officers([(PAGE, "Công an phường Tân Chánh Hiệp")], lead_unit="district")
     accounts, passwords = AccountStore(house.store), Passwords(CHEAP)
     assert await seed_demo_accounts(accounts, passwords, officers, password=PASSWORD) == 0
-    assert await seed_demo_accounts(accounts, passwords, officers, password="another one") == 2
+    assert await seed_demo_accounts(accounts, passwords, officers, password="another one") == 4
     production = build_deps(house.deps.settings.model_copy(update={"hub_environment": "production"}), house.store)
     with pytest.raises(SignInRefused):
         await sign_in(PAGE, "another one", kind="browser", address="x", user_agent="", deps=production.sign_in)

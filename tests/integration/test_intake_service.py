@@ -83,7 +83,7 @@ def a_webhook(text: str, *, message_id: str, user_id: str = "2000000000000000417
     return {**body, "sender": {"id": user_id}, "message": {"text": text, "msg_id": message_id}}
 
 
-async def eventually(condition: Any, *, within_seconds: float = 40.0) -> Any:
+async def eventually(condition: Any, *, within_seconds: float = 150.0) -> Any:
     """Wait until an asynchronous question has a true answer, and give it back."""
     async with asyncio.timeout(within_seconds):
         while True:
@@ -221,7 +221,7 @@ async def spooled(intake: Intake) -> int:
 
 
 async def died_at_its_crash_point(process: subprocess.Popen[bytes]) -> bool:
-    return await asyncio.to_thread(process.wait, 30) == KILLED
+    return await asyncio.to_thread(process.wait, 120) == KILLED
 
 
 async def test_a_webhook_that_is_kept_but_not_answered_is_taken_again_and_counts_once(

@@ -43,7 +43,7 @@ class Desk:
             stderr=asyncio.subprocess.PIPE,
         )
         assert process.stderr is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while not (found := re.search(r"http\S+/v4/oa/permission\S+", (await process.stderr.readline()).decode())):
                 assert not process.stderr.at_eof(), "no address was printed"
         return process, found.group()
@@ -81,7 +81,7 @@ async def desk(mongo_uri: str, tmp_path: Path) -> AsyncIterator[Desk]:
 async def test_a_page_is_linked_by_its_administrator_and_can_send(desk: Desk) -> None:
     process, address = await desk.begin("--redirect-uri", "https://hub.vn/linked")
     sent_to = await desk.consent(address)
-    output, errors = await asyncio.wait_for(process.communicate(f"{sent_to}\n".encode()), timeout=60)
+    output, errors = await asyncio.wait_for(process.communicate(f"{sent_to}\n".encode()), timeout=150)
 
     assert process.returncode == 0, errors.decode()
     assert "is linked" in output.decode()
@@ -106,7 +106,7 @@ async def test_a_small_endpoint_takes_the_answer_and_nothing_else(desk: Desk) ->
     answer = await desk.live.http.get(sent_to)
 
     assert answer.status == 200
-    output, errors = await asyncio.wait_for(process.communicate(), timeout=60)
+    output, errors = await asyncio.wait_for(process.communicate(), timeout=150)
     assert process.returncode == 0, errors.decode()
     assert '"linked": true' in output.decode()
     token = await desk.token()
@@ -117,7 +117,7 @@ async def test_a_small_endpoint_takes_the_answer_and_nothing_else(desk: Desk) ->
 async def test_a_consent_for_another_page_is_refused_and_nothing_is_stored(desk: Desk) -> None:
     process, address = await desk.begin("--redirect-uri", "https://hub.vn/linked")
     sent_to = await desk.consent(address, page="district")
-    output, errors = await asyncio.wait_for(process.communicate(f"{sent_to}\n".encode()), timeout=60)
+    output, errors = await asyncio.wait_for(process.communicate(f"{sent_to}\n".encode()), timeout=150)
 
     assert process.returncode == 6, output + errors
     assert "[link_other_page]" in (output + errors).decode()

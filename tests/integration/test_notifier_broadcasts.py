@@ -303,7 +303,7 @@ async def is_done(stage: Stage, broadcast_id: str) -> bool:
     return await stage.rooms.broadcasts.state_of(broadcast_id) == "done"
 
 
-async def eventually_async(condition: Callable[[], Awaitable[bool]], *, seconds: float = 60) -> None:
+async def eventually_async(condition: Callable[[], Awaitable[bool]], *, seconds: float = 150) -> None:
     """Poll until it holds."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - another process's database says when

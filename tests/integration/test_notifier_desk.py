@@ -83,7 +83,7 @@ class Town:
         """Wait for its end as a person at the prompt would."""
         environment = {"NOTIFIER_URL": self.url, "HUB_API_TOKEN": self.tokens["binh"]}
         arguments = ["broadcast", "watch", broadcast_id, "--json"]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             result = await asyncio.to_thread(CliRunner().invoke, hub, arguments, env=environment)
         last: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
         return last

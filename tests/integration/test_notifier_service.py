@@ -107,7 +107,7 @@ class Stage:
         return dict(counts)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float = 90.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float = 150.0) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if await condition():
@@ -245,7 +245,7 @@ async def test_two_replicas_send_each_reply_once_and_in_order_through_kill_and_s
 
     await eventually(more_is_sent)
     survivor.process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(survivor.process.wait(), timeout=60)
+    await asyncio.wait_for(survivor.process.wait(), timeout=150)
     assert survivor.process.returncode in {0, -signal.SIGTERM}  # uvicorn ends with the signal that stopped it
     of_victim = (await stage.states()).get("sending", 0) + (await stage.states()).get("uncertain", 0)
     assert of_victim <= 8, "the orderly stop left something unrecorded"

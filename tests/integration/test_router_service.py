@@ -79,7 +79,7 @@ class Around:
             yield process
         finally:
             process.terminate()
-            await asyncio.to_thread(process.wait, 30)
+            await asyncio.to_thread(process.wait, 120)
 
     async def replies(self) -> list[ReplyRequested]:
         """Every reply asked for in this run so far, repeated ones too."""
@@ -126,7 +126,7 @@ async def around(kafka_bootstrap: str, mongo_uri: str) -> AsyncIterator[Around]:
     await store.close()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, within_seconds: float = 90) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, within_seconds: float = 150) -> None:
     async with asyncio.timeout(within_seconds):
         while not await condition():  # noqa: ASYNC110 - what is awaited happens in another process
             await asyncio.sleep(0.1)
@@ -183,7 +183,7 @@ async def test_a_router_that_dies_between_two_effects_is_continued_by_the_next(a
     batch = [around.message(n, citizen=str(n % 5)) for n in range(25)]
     async with around.router(crash_at=label) as process:
         await around.publisher.publish_all(topics.CITIZEN_MESSAGES, batch)
-        assert await asyncio.wait_for(asyncio.to_thread(process.wait), 90) == KILLED
+        assert await asyncio.wait_for(asyncio.to_thread(process.wait), 150) == KILLED
     async with around.router():
 
         async def all_answered() -> bool:

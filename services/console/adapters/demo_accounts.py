@@ -1,4 +1,4 @@
-"""Accounts of the demo profile: one for each unit and one for the district lead, with one generated password."""
+"""Accounts of the demo profile: one for each unit and one for each other role, with one generated password."""
 
 import json
 import os
@@ -14,7 +14,9 @@ from shared.telemetry import get_logger
 log = get_logger()
 
 FILE_NAME = "demo-accounts.json"
-LEAD_ACCOUNT = "lanh-dao"
+LEAD_ACCOUNT, DUTY_ACCOUNT, COMMANDER_ACCOUNT = "lanh-dao", "truc-ban", "chi-huy"
+SHOWN_UNIT = "tan-chanh-hiep"
+"""The unit that `make up` and the README show; its duty officer and its commander have accounts of their own."""
 PASSWORD_BYTES = 12
 
 
@@ -25,7 +27,11 @@ def demo_officers(units: Sequence[tuple[str, str]], *, lead_unit: str) -> list[O
         units: slug and name of each unit; the slug is the account's name.
         lead_unit: the district lead's own unit.
     """
-    officers = [Officer(slug, f"Trực ban {name}", slug, "officer") for slug, name in units]
+    officers = [Officer(slug, f"Cán bộ {name}", slug, "officer") for slug, name in units]
+    for slug, name in units:
+        if slug == SHOWN_UNIT:
+            officers.append(Officer(DUTY_ACCOUNT, f"Trực ban {name}", slug, "duty"))
+            officers.append(Officer(COMMANDER_ACCOUNT, f"Chỉ huy {name}", slug, "commander"))
     return [*officers, Officer(LEAD_ACCOUNT, "Lãnh đạo phụ trách", lead_unit, "lead")]
 
 

@@ -1,11 +1,13 @@
 """The password of the demo accounts: made once, kept private, the same for every replica."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from services.console.adapters.console_data import load_quick_replies, load_windows, quick_replies_for
 from services.console.adapters.demo_accounts import demo_officers, demo_password
+from services.console.domain import Role
 from shared.errors import ConfigurationError
 
 
@@ -28,9 +30,17 @@ def test_a_broken_password_file_says_what_to_do(tmp_path: Path) -> None:
         demo_password(tmp_path, None)
 
 
-def test_each_unit_has_an_officer_and_the_district_a_lead() -> None:
-    officers = demo_officers([("thoi-an", "Công an phường Thới An")], lead_unit="district")
-    assert [(officer.account, officer.role) for officer in officers] == [("thoi-an", "officer"), ("lanh-dao", "lead")]
+def test_each_unit_has_an_officer_and_each_other_role_an_account() -> None:
+    units = [("thoi-an", "Công an phường Thới An"), ("tan-chanh-hiep", "Công an phường Tân Chánh Hiệp")]
+    officers = demo_officers(units, lead_unit="district")
+    assert [(officer.account, officer.unit, officer.role) for officer in officers] == [
+        ("thoi-an", "thoi-an", "officer"),
+        ("tan-chanh-hiep", "tan-chanh-hiep", "officer"),
+        ("truc-ban", "tan-chanh-hiep", "duty"),
+        ("chi-huy", "tan-chanh-hiep", "commander"),
+        ("lanh-dao", "district", "lead"),
+    ]
+    assert {officer.role for officer in officers} == set(get_args(Role))
 
 
 def test_the_data_files_can_be_read_and_quick_replies_fit_the_category() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.properties import examples
 from tests.unit.intake.support import as_raw, call, payload, payload_files, signed
 from tests.unit.intake.test_endpoints import Intake
 
@@ -192,9 +193,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 members = ["sender", "recipient", "message", "timestamp", "info", "tag", "data", "oa_id", "user_id", "follower"]
 
 
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=examples(400), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(original=st.sampled_from(ORIGINALS), changes=st.dictionaries(st.sampled_from(members), json_values, max_size=4))
 async def test_any_json_in_any_member_gets_an_answer_with_a_reason(
     intake: Intake, original: bytes, changes: dict[str, Any]
@@ -208,7 +207,7 @@ async def test_any_json_in_any_member_gets_an_answer_with_a_reason(
     assert reply.code != "event.normalisation_failed"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=300))
 async def test_any_bytes_get_an_answer_with_a_reason(intake: Intake, raw: bytes) -> None:
     reply = await call(intake.app, raw=raw, headers=signed(raw))

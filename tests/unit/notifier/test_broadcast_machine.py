@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -36,6 +36,7 @@ from shared.directory import Directory
 from shared.errors import StoreUnavailable
 from shared.ids import citizen_key, deterministic_id, text_digest
 from tests.factories import OA_ID, PAGE, a_report
+from tests.properties import examples
 from tests.unit.notifier.broadcast_stage import approved, done
 from tests.unit.notifier.fake_broadcasts import FakeBroadcastStore
 from tests.unit.notifier.fake_copies import FakeAudience, FakeCopies
@@ -327,9 +328,7 @@ class BroadcastMachine(RuleBasedStateMachine):
             assert (state == "sent") == bool(self.applied[which]), (which, state)
 
 
-BroadcastMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+BroadcastMachine.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=30)
 TestBroadcastMachine = BroadcastMachine.TestCase
 
 

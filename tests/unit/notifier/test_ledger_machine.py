@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -29,6 +29,7 @@ from shared.ids import citizen_key, deterministic_id, text_digest
 from shared.kafka import Received
 from shared.zalo_config import ZaloConfig
 from tests.factories import OA_ID, PAGE, a_reply, a_report
+from tests.properties import examples
 from tests.unit.notifier.fakes import GRACE, LIMITS, RULES, Row, SentCall, World
 from tests.unit.notifier.zalo_stub import ZaloStub
 
@@ -345,7 +346,5 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not any(by_content.values()), by_content
 
 
-LedgerMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40)
 TestLedgerMachine = LedgerMachine.TestCase

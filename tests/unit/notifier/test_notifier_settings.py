@@ -14,7 +14,9 @@ def test_a_lease_that_does_not_outlast_a_call_is_refused() -> None:
         NotifierSettings(token_encryption_key=SecretStr(KEY), send_lease_seconds=12, zalo_timeout_seconds=10)
 
 
-@pytest.mark.parametrize("key", ["", " , ", "short-secret", f"{KEY},short-secret"])
+@pytest.mark.parametrize(
+    "key", ["", " , ", "short-secret", f"{KEY},short-secret"], ids=["empty", "comma", "short", "second one short"]
+)
 def test_a_wrong_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValidationError) as caught:
         NotifierSettings(token_encryption_key=SecretStr(key))

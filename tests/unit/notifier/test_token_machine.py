@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import SecretStr
@@ -23,6 +23,7 @@ from services.notifier.handlers.keep_tokens import AccessToken, TokenKeeper
 from services.notifier.handlers.link_page import link_page
 from shared.zalo_config import ZaloPage
 from tests.factories import OA_ID, PAGE
+from tests.properties import examples
 from tests.unit.notifier.fake_tokens import FakeOAuth
 from tests.unit.notifier.samples import APP_ID
 from tests.unit.notifier.test_keep_tokens import Office
@@ -204,7 +205,5 @@ class TokenMachine(RuleBasedStateMachine):
         assert fact["alarm"] is None
 
 
-TokenMachine.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TokenMachine.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=30)
 TestTokenMachine = TokenMachine.TestCase

@@ -19,6 +19,7 @@ from shared.errors import StoreUnavailable
 from shared.events import CitizenMessageReceived, OfficerActed
 from shared.kafka import Received
 from tests.factories import NOW, a_message, an_officer_reply
+from tests.properties import examples
 from tests.unit.router.fakes import Office
 
 TEXTS = (
@@ -122,7 +123,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60))
 @given(steps, st.lists(st.integers(1, 5), min_size=1, max_size=12), st.lists(st.integers(0, 40), max_size=6))
 async def test_any_history_in_any_batches_with_any_failures_ends_in_the_same_state(
     drawn: list[tuple[int, int, int]], sizes: list[int], failures: list[int]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shared.errors import StoreUnavailable
 from shared.events import CitizenMessageReceived, Coordinates
 from tests.factories import NOW, a_message
+from tests.properties import examples
 from tests.unit.router.fakes import Office
 
 BUBBLES = (
@@ -92,7 +93,7 @@ async def test_a_place_shared_before_the_words_counts_for_them() -> None:
     cuts=st.sets(st.integers(1, 5)),
     crash=st.integers(0, 12),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 async def test_pieces_lead_to_the_same_cases_however_they_are_delivered(
     bubbles: list[str], cuts: set[int], crash: int
 ) -> None:

@@ -15,7 +15,7 @@ from shared.kafka import Progress
 from shared.settings import HubSettings
 from shared.watchdog import CONSUMER_STANDS_STILL, LOOP_STANDS_STILL, Watchdog, Watched
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 
 @dataclass

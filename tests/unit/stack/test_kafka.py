@@ -66,3 +66,11 @@ def test_without_that_package_java_home_is_taken_or_asked_for(monkeypatch: pytes
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").touch()
     assert kafka.find_java() == tmp_path / "bin" / "java"
+
+
+def test_a_cluster_id_that_begins_with_a_dash_is_not_taken_for_an_option(tmp_path: Path) -> None:
+    node = KafkaNode(1, 9092, 9093, tmp_path)
+
+    command = kafka.format_command(node, "-kmWl3S9RQq2k0J0b3c4dw", Path("java"), tmp_path)
+
+    assert [part for part in command if "-kmWl3" in part] == ["--cluster-id=-kmWl3S9RQq2k0J0b3c4dw"]
