@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from services.router.domain.linear_model import LinearModel, ModelCard, Numbers
+from services.router.domain.feature_table import Numbers
+from services.router.domain.linear_model import LinearModel, ModelCard
 from shared.errors import ConfigurationError
 
 FORMAT = 2

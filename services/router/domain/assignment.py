@@ -16,7 +16,7 @@ from services.router.domain.territories import Map
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, Reading
 from shared.directory import DirectoryView, Unit
-from shared.events import CitizenMessageReceived
+from shared.events import Coordinates
 
 BASIS_STRENGTH = {
     "officer": 8,
@@ -60,12 +60,31 @@ class Assignment:
     residence: str | None = None
 
 
+class Said(Protocol):
+    """What of a message may tell whose it is; a `CitizenMessageReceived` is one."""
+
+    @property
+    def page(self) -> str:
+        """Key of the page it was sent to."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What was written."""
+        ...
+
+    @property
+    def location(self) -> Coordinates | None:
+        """Where the citizen says they are."""
+        ...
+
+
 class ResponsibleUnit(Protocol):
     """Chooses the unit. Pure."""
 
     def __call__(
         self,
-        message: CitizenMessageReceived,
+        message: Said,
         reading: Reading,
         view: DirectoryView,
         *,
@@ -124,7 +143,7 @@ class UnitResolver:
 
     def __call__(
         self,
-        message: CitizenMessageReceived,
+        message: Said,
         reading: Reading,
         view: DirectoryView,
         *,
@@ -246,7 +265,7 @@ class UnitResolver:
 
     # ------------------------------------------------------------------ without a place in the text
 
-    def _by_location(self, message: CitizenMessageReceived, view: DirectoryView) -> Assignment | None:
+    def _by_location(self, message: Said, view: DirectoryView) -> Assignment | None:
         if message.location is None or self._map is None:
             return None
         found = self._map.locate(message.location)
@@ -372,7 +391,7 @@ def _by_page(page_unit: Unit | None, view: DirectoryView) -> Assignment:
     return Assignment(district, "district", ("unit.no_place",))
 
 
-def failed_assignment(message: CitizenMessageReceived, view: DirectoryView) -> Assignment:
+def failed_assignment(message: Said, view: DirectoryView) -> Assignment:
     """What stands in when the map failed: the unit of the page, and a doubt for the person who reads it."""
     found = _by_page(view.unit_of_page(message.page), view)
     return replace(found, doubts=(*found.doubts, "unit.map_failed"))

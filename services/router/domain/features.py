@@ -1,7 +1,7 @@
 """What a linear model sees of a text: words, pairs of words, parts of words, and what the rule book found in it.
 
-The same extraction fills the vocabulary at training and looks it up in the router. What belongs to one word is worked
-out once and remembered, so a message costs a few look-ups for each word.
+This is the definition, and what training reads; the router finds the same numbers for many texts at once
+(`feature_table.py`), and a test compares the two.
 """
 
 import itertools
@@ -16,6 +16,17 @@ Lookup = Callable[[str], int | None]
 
 GROUPS = ("words", "pairs", "parts", "concepts", "lexicon", "form")
 """Groups of features. Each is weighted by its own size, so that a long text counts no more than a short one."""
+
+
+def group_exponent(group: str) -> float:
+    """One feature counts 1 over the size of its group to the power of this."""
+    return 0.25 if group in {"concepts", "lexicon"} else 0.5
+
+
+def group_weight(group: str, size: int) -> float:
+    """What one feature counts in a group of this size."""
+    return size ** -group_exponent(group) if size else 0.0
+
 
 _GROUP_OF = {"w": "words", "m": "words", "b": "pairs", "d": "pairs", "p": "parts", "l": "lexicon", "u": "lexicon"}
 _GROUP_OF |= dict.fromkeys("cnkrR", "concepts") | dict.fromkeys(("f", "first", "last"), "form")
@@ -36,18 +47,18 @@ class FeatureReader:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
         self._word = lru_cache(maxsize=32_768)(self._word_features)
-        self._parts = lru_cache(maxsize=32_768)(self._part_features)
+        self.parts = lru_cache(maxsize=32_768)(self._part_features)
 
     def read(self, findings: Findings) -> tuple[list[int], ...]:
-        """Feature numbers of a text, one list for each of GROUPS."""
+        """Feature numbers of a text, each once, in one list for each of GROUPS; of parts, those of each plain word."""
         words = findings.words
         return (
             self._words_of(words),
             self._pairs_of(words),
-            [part for word in dict.fromkeys(words.plain) for part in self._parts(word)],
-            self._known(_concept_names(findings)),
+            [part for word in dict.fromkeys(words.plain) for part in self.parts(word)],
+            self._known(concept_names(findings)),
             self._known(findings.lexicon),
-            self._known(_form_names(findings)),
+            self._known(form_names(findings)),
         )
 
     def _known(self, names: Sequence[str]) -> list[int]:
@@ -84,7 +95,8 @@ class FeatureReader:
         return list(numbers)
 
 
-def _concept_names(findings: Findings) -> list[str]:
+def concept_names(findings: Findings) -> list[str]:
+    """What the rule book found, as names of features."""
     names = [f"c:{name}" for name in findings.found]
     names += [f"n:{name}" for name in findings.negated]
     names += [f"k:{mask.phrase}" for mask in findings.masks]
@@ -93,7 +105,8 @@ def _concept_names(findings: Findings) -> list[str]:
     return names
 
 
-def _form_names(findings: Findings) -> list[str]:
+def form_names(findings: Findings) -> list[str]:
+    """Length, first and last words and the like, as names of features."""
     words = findings.words
     count = len(words)
     names = [f"f:longer_than_{limit}" for limit in LONG_TEXT_WORDS if count > limit]
@@ -101,7 +114,7 @@ def _form_names(findings: Findings) -> list[str]:
         names.append("f:question_mark")
     if findings.language == "en":
         names.append("f:english")
-    if any(word.isdigit() and len(word) >= 8 for word in words.plain):
+    if any(len(word) >= 8 and word.isdigit() for word in words.plain):
         names.append("f:long_number")
     names += [f"first:{word}" for word in words.plain[:2]]
     names += [f"last:{word}" for word in words.plain[-2:]]

@@ -11,8 +11,9 @@ Source: ADR 0010.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -77,95 +78,115 @@ class LayeredUnderstanding:
         return self._model
 
     def read(self, text: str, context: MessageContext) -> Reading:
-        """Read a text; see `Understanding.read`."""
-        findings = self._rules.examine(text)
-        by_rules = self._rules.judge(findings, context)
-        if by_rules.is_contentless:
-            return by_rules
-        return self.decide(text, findings, by_rules, self._model.score(findings))
+        """Read one text; see `Understanding`."""
+        return self.read_all([(text, context)])[0]
+
+    def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
+        """Read texts; see `Understanding`."""
+        found = [self._rules.examine(text) for text, _ in asked]
+        readings = [self._rules.without_content(f, context) for f, (_, context) in zip(found, asked, strict=True)]
+        matters = [_Matter(asked[at][0], found[at]) for at, reading in enumerate(readings) if reading is None]
+        decided = iter(self._decide(matters))
+        return [next(decided) if reading is None else reading for reading in readings]
 
     def apart(self, text: str) -> dict[str, Category]:
         """What each layer says by itself: rules, model, model without lexicon, and all together; for reports."""
         context = MessageContext("text", _ANY_TIME)
         findings = self._rules.examine(text)
-        by_rules = self._rules.judge(findings, context)
-        scores = self._model.score(findings)
-        together = by_rules if by_rules.is_contentless else self.decide(text, findings, by_rules, scores)
-        without_lexicon = self._model.score(replace(findings, lexicon=()))
+        scores, without_lexicon = self._model.score_all([findings, replace(findings, lexicon=())])
         return {
-            "rules": by_rules.category,
+            "rules": self._rules.judge(findings, context).category,
             "model": _likeliest(scores.categories),
             "model without lexicon": _likeliest(without_lexicon.categories),
-            "all": together.category,
+            "all": self.read(text, context).category,
         }
 
-    def decide(self, text: str, findings: Findings, by_rules: Reading, scores: Scores) -> Reading:
+    def _decide(self, matters: Sequence["_Matter"]) -> list[Reading]:
         """Bring rules and scores together."""
-        policy, share = self._policy, scores.categories
-        has_rule = any(match.rule.category == "emergency" for match in findings.matches)
-        raised_by: tuple[str, ...] = ()
-        category = _likeliest(share)
-        if category != "emergency":
-            if share["emergency"] >= policy.emergency_from:
-                raised_by = ("safety.may_be_emergency",)
-            elif has_rule and share["emergency"] >= policy.emergency_from_with_rule:
-                raised_by = ("safety.rule",)
-            elif self._has_emergency_sentence(text, findings):
-                raised_by = ("safety.sentence",)
-            if raised_by:
-                category = "emergency"
-        cancels = by_rules.cancels and category != "emergency" and share["greeting"] >= policy.call_off_from
-        if cancels:
-            category = "greeting"
-        return self._reading(category, findings, scores, raised_by=raised_by, cancels=cancels)
+        scores = self._model.score_all([matter.findings for matter in matters])
+        raised = [self._raised_by(matter, one) for matter, one in zip(matters, scores, strict=True)]
+        self._raise_by_sentences(matters, scores, raised)
+        choices = [self._choice(matter, one, by) for matter, one, by in zip(matters, scores, raised, strict=True)]
+        categories = [choice.category for choice in choices]
+        words = self._model.words_for(scores, categories)
+        sure = self._model.confidences([one.categories[c] for one, c in zip(scores, categories, strict=True)])
+        return [
+            self._reading(matter.findings, one, choice, words=spoke, confidence=confidence)
+            for matter, one, choice, spoke, confidence in zip(matters, scores, choices, words, sure, strict=True)
+        ]
 
-    def _has_emergency_sentence(self, text: str, findings: Findings) -> bool:
+    def _raised_by(self, matter: "_Matter", scores: Scores) -> str | None:
+        """The reason why a message is an emergency though the model thinks something else likelier."""
+        policy, share = self._policy, scores.categories["emergency"]
+        if _likeliest(scores.categories) == "emergency":
+            return None
+        if share >= policy.emergency_from:
+            return "safety.may_be_emergency"
+        has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
+        return "safety.rule" if has_rule and share >= policy.emergency_from_with_rule else None
+
+    def _raise_by_sentences(
+        self, matters: Sequence["_Matter"], scores: Sequence[Scores], raised: list[str | None]
+    ) -> None:
         """What stands beside an emergency does not make it less of one, least of all an instruction to the machine."""
-        sentences = [one for one in _SENTENCES.split(text[:MAX_CHARACTERS]) if one.strip()][:_MAX_SENTENCES]
-        if len(sentences) < 2 or "past" in findings.found:
-            return False
-        from_share = self._policy.emergency_from_in_sentence
-        if "injection" in findings.found:
-            from_share = self._policy.emergency_from
-        return any(
-            self._model.score(self._rules.examine(one)).categories["emergency"] >= from_share for one in sentences
-        )
+        sentences = [
+            (at, sentence)
+            for at, (matter, one) in enumerate(zip(matters, scores, strict=True))
+            if raised[at] is None and _likeliest(one.categories) != "emergency"
+            for sentence in _sentences_of(matter)
+        ]
+        found = self._model.score_all([self._rules.examine(sentence) for _, sentence in sentences])
+        for (at, _), one in zip(sentences, found, strict=True):
+            is_injected = "injection" in matters[at].findings.found
+            policy = self._policy
+            if one.categories["emergency"] >= (
+                policy.emergency_from if is_injected else policy.emergency_from_in_sentence
+            ):
+                raised[at] = "safety.sentence"
+
+    def _choice(self, matter: "_Matter", scores: Scores, raised_by: str | None) -> "_Choice":
+        category = "emergency" if raised_by else _likeliest(scores.categories)
+        if (
+            category != "emergency"
+            and scores.categories["greeting"] >= self._policy.call_off_from
+            and self._rules.calls_off(matter.findings)
+        ):
+            return _Choice("greeting", cancels=True)
+        return _Choice(category, raised_by)
 
     def _reading(
-        self, category: Category, findings: Findings, scores: Scores, *, raised_by: tuple[str, ...], cancels: bool
+        self, findings: Findings, scores: Scores, choice: "_Choice", *, words: Sequence[str], confidence: float
     ) -> Reading:
-        share = scores.categories
+        category, share = choice.category, scores.categories
         matches = [match for match in findings.matches if match.rule.category == category]
-        subtopic = max(scores.subtopics, key=lambda key: scores.subtopics[key]) if category == "procedure" else None
+        subtopic = max(scores.subtopics, key=scores.subtopics.__getitem__) if category == "procedure" else None
         if subtopic is not None:
             matches = [match for match in matches if match.rule.subtopic == subtopic]
         best = max(matches, key=lambda match: match.rule.confidence, default=None)
         in_order = (best, *matches) if best else ()
-        confidence = round(0.9 if cancels else self._model.confidence(share[category]), 3)
-        reading = Reading(
+        topics = tuple(dict.fromkeys(match.rule.topic for match in in_order if match.rule.topic))
+        confidence = round(0.9 if choice.cancels else confidence, 3)
+        return Reading(
             category,
             subtopic=subtopic,
             urgency=self._urgency(category, scores),
             confidence=confidence,
+            needs_person=confidence < self._policy.unsure_below
+            or (not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)),
             reasons=(
-                *raised_by,
-                *(("reading.called_off",) if cancels else ()),
-                "model.decided" if not raised_by else "model.outvoted",
-                *dict.fromkeys(f"rule.{match.rule.key}" for match in matches),
+                *((choice.raised_by,) if choice.raised_by else ()),
+                *(("reading.called_off",) if choice.cancels else ()),
+                "model.decided" if not choice.raised_by else "model.outvoted",
+                *dict.fromkeys([f"rule.{match.rule.key}" for match in matches]),
             )[:6],
-            topics=tuple(dict.fromkeys(match.rule.topic for match in in_order if match.rule.topic)),
+            topics=topics,
             doubts=_rivals(category, share),
-            evidence=tuple(
-                dict.fromkeys(
-                    (*(p for match in matches for p in match.evidence), *self._model.words_for(scores, category))
-                )
-            )[:12],
+            evidence=tuple(dict.fromkeys([*chain.from_iterable([m.evidence for m in matches]), *words]))[:12],
             accuses_staff=findings.accuses_staff and category == "complaint",
-            cancels=cancels,
+            cancels=choice.cancels,
             asks_for_person=findings.asks_for_person,
             language=findings.language,
         )
-        return replace(reading, needs_person=self._needs_person(reading, scores, findings))
 
     def _urgency(self, category: Category, scores: Scores) -> Urgency:
         if category == "emergency":
@@ -175,33 +196,58 @@ class LayeredUnderstanding:
         is_high = scores.high >= self._policy.high_from
         return "high" if category == "security_tip" and is_high else "normal"
 
-    def _needs_person(self, reading: Reading, scores: Scores, findings: Findings) -> bool:
+    def _needs_person(
+        self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings
+    ) -> bool:
         """Whether being wrong would cost more than a person's minute."""
-        if reading.confidence < self._policy.unsure_below:
-            return True
-        if reading.category not in _ANSWERED_BY_MACHINE or reading.cancels:
+        if category not in _ANSWERED_BY_MACHINE:
             return False
-        share = scores.categories
-        if reading.category == "other" and not reading.topics and share["other"] < self._policy.silence_from:
+        policy, share = self._policy, scores.categories
+        if category == "other" and not topics and share["other"] < policy.silence_from:
             return True
-        cost = sum(self._policy.costs.get(other, 0.0) * share[other] for other in share if other != reading.category)
-        if reading.subtopic is not None:
-            cost += self._policy.wrong_subtopic_cost * (1 - scores.subtopics[reading.subtopic])
+        cost = sum([policy.costs.get(other, 0.0) * share[other] for other in share if other != category])
+        if subtopic is not None:
+            cost += policy.wrong_subtopic_cost * (1 - scores.subtopics[subtopic])
         if any(match.rule.category == "emergency" for match in findings.matches):
-            cost += self._policy.costs.get("emergency", 0.0) * self._policy.emergency_from_with_rule
-        return cost > self._policy.person_above
+            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from_with_rule
+        return cost > policy.person_above
+
+
+@dataclass(frozen=True, slots=True)
+class _Matter:
+    """A text that says something, and what was found in it."""
+
+    text: str
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The category of a text, and what made it so other than the model."""
+
+    category: Category
+    raised_by: str | None = None
+    cancels: bool = False
+
+
+def _sentences_of(matter: _Matter) -> Sequence[str]:
+    """The sentences that are read alone; none where there is only one, or where something past is told."""
+    if "past" in matter.findings.found or not _SENTENCES.search(matter.text):
+        return ()
+    sentences = [one for one in _SENTENCES.split(matter.text[:MAX_CHARACTERS]) if one.strip()][:_MAX_SENTENCES]
+    return sentences if len(sentences) > 1 else ()
 
 
 def _likeliest(share: Mapping[str, float]) -> Category:
-    return max(PRECEDENCE, key=lambda category: share[category])
+    return max(PRECEDENCE, key=share.__getitem__)
 
 
 RIVAL_FROM = 0.15
+_MATTERS: tuple[Category, ...] = tuple(c for c in PRECEDENCE if c not in {"greeting", "other"})
 
 
 def _rivals(category: Category, share: Mapping[str, float]) -> tuple[str, ...]:
-    others: Sequence[Category] = [c for c in PRECEDENCE if c != category and c not in {"greeting", "other"}]
-    return tuple(f"reading.also_{other}" for other in others if share[other] >= RIVAL_FROM)
+    return tuple([f"reading.also_{other}" for other in _MATTERS if share[other] >= RIVAL_FROM and other != category])
 
 
 def is_answered_by_machine_alone(reading: Reading) -> bool:

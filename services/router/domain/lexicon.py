@@ -3,10 +3,46 @@
 The concepts are data (`data/understanding/concepts/`); they decide nothing by themselves, the model weighs them.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
-from services.router.domain.text import Words, fold
+from services.router.domain.text import PhraseTree, Words, fold, is_either
+
+Marks = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Phrases:
+    """Phrases that are the same without diacritics, and the features of their concepts.
+
+    Attributes:
+        bare: their words without diacritics.
+        entries: marks of a phrase, the feature where it is written so, and the one where no word has a mark.
+        names: features of what is written with these marks.
+        bare_names: features of what is written without any, by a writer who uses none.
+    """
+
+    bare: Marks
+    entries: list[tuple[Marks, str, str]] = field(default_factory=list)
+    names: dict[Marks, list[str]] = field(default_factory=dict)
+    bare_names: list[str] = field(default_factory=list)
+
+    def add(self, marked: Marks, name: str) -> None:
+        """One more phrase of a concept."""
+        is_unclear = len(marked) == 1 and marked != self.bare
+        sure, unclear = f"l:{name}", f"u:{name}" if is_unclear else f"l:{name}"
+        self.entries.append((marked, sure, unclear))
+        self.names.setdefault(marked, []).append(sure)
+        self.bare_names.append(unclear)
+
+    def half_bare_names(self, written: Marks) -> list[str]:
+        """Features of what is written with some marks only."""
+        return [
+            sure if marked == written else unclear
+            for marked, sure, unclear in self.entries
+            if marked == written or all(map(is_either, written, marked, self.bare))
+        ]
 
 
 class Lexicon:
@@ -19,7 +55,7 @@ class Lexicon:
             concepts: name to phrases, written with diacritics.
         """
         self.phrases = tuple(dict.fromkeys(phrase for phrases in concepts.values() for phrase in phrases))
-        self._root: dict[str, Any] = {}
+        self._tree: PhraseTree[_Phrases] = PhraseTree()
         for name, phrases in concepts.items():
             for phrase in phrases:
                 self._add(name, phrase)
@@ -28,56 +64,31 @@ class Lexicon:
         words = fold(phrase)
         if not len(words):
             raise ValueError(f"the concept {name} has a phrase without words: {phrase!r}")
-        node = self._root
-        for word in words.plain:
-            node = node.setdefault(word, {})
-        is_unclear_bare = len(words) == 1 and words.plain != words.marked
-        entries = node.setdefault("", [])
-        if (words.marked, f"l:{name}") not in ((marked, sure) for marked, sure, _ in entries):
-            entries.append((words.marked, f"l:{name}", f"u:{name}" if is_unclear_bare else f"l:{name}"))
+        node = self._tree.at(words.plain)
+        if node.entry is None:
+            node.entry = _Phrases(words.plain)
+        node.entry.add(words.marked, name)
 
     def read(self, words: Words) -> list[str]:
         """Names of what is in the words: `l:` and the concept, or `u:` where one bare word may be another one.
 
         Of phrases inside a longer one only the longer one counts.
         """
-        found: dict[str, None] = {}
-        plain, marked, accented, count = words.plain, words.marked, words.is_accented, len(words.plain)
-        reach = 0
-        for start, word in enumerate(plain):
-            node = self._root.get(word)
-            best, best_end, end = None, reach, start + 1
-            while node is not None:
-                entries = node.get("")
-                if entries is not None and end > best_end:
-                    names = _fitting(entries, plain, marked, start, end, is_accented=accented[start])
-                    if names:
-                        best, best_end = names, end
-                node = node.get(plain[end]) if end < count else None
-                end += 1
-            if best is not None:
-                reach = best_end
-                found.update(dict.fromkeys(best))
-        return list(found)
-
-
-def _fitting(
-    entries: Sequence[tuple[tuple[str, ...], str, str]],
-    plain: Sequence[str],
-    marked: Sequence[str],
-    start: int,
-    end: int,
-    *,
-    is_accented: bool,
-) -> list[str]:
-    """Names of the entries that the words may be: the same marks, or bare words where the writer uses no marks."""
-    names = []
-    written = marked[start:end]
-    for wanted, sure, unclear in entries:
-        if written == wanted:
-            names.append(sure)
-        elif not is_accented and all(
-            one in (right, bare) for one, right, bare in zip(written, wanted, plain[start:end], strict=True)
-        ):
-            names.append(unclear)
-    return names
+        found: list[Sequence[str]] = []
+        marked, accented = words.marked, words.is_accented
+        reach, last_start = 0, -1
+        for start, end, phrases in self._tree.candidates(words.plain):
+            if end <= reach:
+                continue
+            written = marked[start:end]
+            if accented[start]:
+                names = phrases.names.get(written)
+            else:
+                names = phrases.bare_names if written == phrases.bare else phrases.half_bare_names(written)
+            if names:
+                if start == last_start:
+                    found[-1] = names
+                else:
+                    found.append(names)
+                reach, last_start = end, start
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))

@@ -3,18 +3,16 @@
 The arrays are trained in `services/router/learning` and come from files (`adapters/model_files.py`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.features import GROUPS, FeatureReader
+from services.router.domain.feature_table import FeatureTable, Numbers
 from services.router.domain.understanding import Findings
-
-Numbers = npt.NDArray[np.float32]
 
 
 class ModelCard(BaseModel):
@@ -61,7 +59,7 @@ class Scores:
         categories: share of each category; they sum to 1.
         subtopics: share of each subtopic, were it a procedure.
         high: share of "happening now or dangerous", were it a security tip.
-        numbers: the features it saw, for `LinearModel.words_for`.
+        numbers: the words and pairs of words that may be told to a person, for `LinearModel.words_for`.
         weights: what each of them counts.
     """
 
@@ -72,8 +70,17 @@ class Scores:
     weights: Numbers = field(compare=False)
 
 
+BATCH = 64
+"""Texts of one matrix product: its rows stay in the processor's cache."""
+
+
 class LinearModel:
-    """Scores findings."""
+    """Scores findings.
+
+    Attributes:
+        card: what the arrays mean.
+        features: names, in the order of the rows.
+    """
 
     def __init__(
         self, card: ModelCard, features: Sequence[str], main: Numbers, subtopic: Numbers, bias: Numbers
@@ -88,12 +95,12 @@ class LinearModel:
             bias: of all columns, first of `main`, then of `subtopic`.
         """
         self.card = card
-        self._features = tuple(features)
-        self._reader = FeatureReader({name: at for at, name in enumerate(features)}.get)
+        self.features = tuple(features)
         # One table, so that a text is one look-up: a subtopic's weight is nothing where the files have none.
         finer = np.zeros((main.shape[0], subtopic.shape[1]), dtype=np.float32)
         finer[: subtopic.shape[0]] = subtopic
-        self._table, self._bias = np.hstack([main, finer]), bias
+        self._weights, self._bias = np.ascontiguousarray(np.hstack([main, finer])), bias
+        self._table = FeatureTable(self.features, self._weights)
         self._is_telling = np.array(
             [at < card.shown_features and name[:2] in _TELLING for at, name in enumerate(features)], dtype=np.bool_
         )
@@ -104,49 +111,66 @@ class LinearModel:
 
     def score(self, findings: Findings) -> Scores:
         """Score one text."""
-        numbers: list[int] = []
-        sizes: list[int] = []
-        for found in self._reader.read(findings):
-            numbers += found
-            sizes.append(len(found))
-        at = np.array(numbers, dtype=np.intp)
-        each = [group_weight(group, size) for group, size in zip(GROUPS, sizes, strict=True)]
-        values = np.repeat(np.array(each, dtype=np.float32), sizes)
-        scores = values @ self._table[at] + self._bias
+        return self.score_all([findings])[0]
+
+    def score_all(self, findings: Sequence[Findings]) -> list[Scores]:
+        """Score texts; each gets the very numbers it would get alone."""
+        return [
+            scores
+            for start in range(0, len(findings), BATCH)
+            for scores in self._score(findings[start : start + BATCH])
+        ]
+
+    def _score(self, findings: Sequence[Findings]) -> list[Scores]:
+        found = self._table.sum(findings)
+        scores = found.scores + self._bias
         count = len(self.card.categories)
-        return Scores(
-            categories=dict(zip(self.card.categories, shares(scores[:count], self.card.temperature), strict=True)),
-            subtopics=dict(
-                zip(self.card.subtopics, shares(scores[count + 1 :], self.card.subtopic_temperature), strict=True)
-            ),
-            high=1 / (1 + math.exp(-max(-50.0, min(50.0, float(scores[count]))))),
-            numbers=at,
-            weights=values,
-        )
+        categories = shares(scores[:, :count], self.card.temperature)
+        subtopics = shares(scores[:, count + 1 :], self.card.subtopic_temperature)
+        high = 1 / (1 + np.exp(-scores[:, count].clip(-50.0, 50.0).astype(np.float64)))
+        telling = np.flatnonzero(self._is_telling[found.numbers])
+        telling = telling[np.argsort(found.owners[telling], kind="stable")]
+        numbers, weights = found.numbers[telling], found.weights[telling]
+        ends = np.searchsorted(found.owners[telling], np.arange(len(findings)), side="right").tolist()
+        return [
+            Scores(
+                dict(zip(self.card.categories, by_category, strict=True)),
+                dict(zip(self.card.subtopics, by_subtopic, strict=True)),
+                is_high,
+                numbers[start:end],
+                weights[start:end],
+            )
+            for by_category, by_subtopic, is_high, start, end in zip(
+                categories, subtopics, high.tolist(), (0, *ends), ends, strict=False
+            )
+        ]
 
-    def confidence(self, share: float) -> float:
-        """How often a reading with this share turned out right."""
-        return float(np.interp(share, *self._steps))
+    def confidences(self, said: Sequence[float]) -> list[float]:
+        """How often readings with these shares turned out right."""
+        found: list[float] = np.interp(said, *self._steps).tolist()
+        return found
 
-    def words_for(self, scores: Scores, category: str, count: int = 3) -> tuple[str, ...]:
-        """The words of the text that spoke most for a category: whole words that many people use, plain."""
-        telling = self._is_telling[scores.numbers]
-        numbers = scores.numbers[telling]
-        spoke = self._table[numbers, self.card.categories.index(category)] * scores.weights[telling]
-        told = [(-said, self._features[at][2:]) for said, at in zip(spoke.tolist(), numbers.tolist(), strict=True)]
-        return tuple(dict.fromkeys(word for said, word in sorted(told) if said < 0))[:count]
+    def words_for(self, scores: Sequence[Scores], categories: Sequence[str], count: int = 3) -> list[tuple[str, ...]]:
+        """For each text the words that spoke most for a category: whole words that many people use, plain."""
+        if not scores:
+            return []
+        sizes = [len(one.numbers) for one in scores]
+        numbers = np.concatenate([one.numbers for one in scores])
+        columns = np.repeat([self.card.categories.index(category) for category in categories], sizes)
+        spoke = self._weights[numbers, columns] * np.concatenate([one.weights for one in scores])
+        speaking = np.flatnonzero(spoke > 0)
+        owners = np.repeat(np.arange(len(scores)), sizes)[speaking].tolist()
+        told: list[list[tuple[float, str]]] = [[] for _ in scores]
+        for owner, said, number in zip(owners, (-spoke[speaking]).tolist(), numbers[speaking].tolist(), strict=True):
+            told[owner].append((said, self.features[number][2:]))
+        return [tuple(dict.fromkeys([word for _, word in sorted(one)]))[:count] for one in told]
 
 
 _TELLING = frozenset({"w:", "b:"})
 
 
-def group_weight(group: str, size: int) -> float:
-    """What one feature counts in a group of this size."""
-    return size ** -(0.25 if group in {"concepts", "lexicon"} else 0.5) if size else 0.0
-
-
-def shares(scores: Numbers, temperature: float) -> list[float]:
-    """Scores as shares of one."""
-    cooled = np.exp((scores - scores.max()) / temperature)
-    found: list[float] = (cooled / cooled.sum()).tolist()
+def shares(scores: npt.NDArray[np.floating[Any]], temperature: float) -> list[list[float]]:
+    """Scores as shares of one, row by row."""
+    cooled = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
+    found: list[list[float]] = (cooled / cooled.sum(axis=1, keepdims=True)).tolist()
     return found

@@ -7,7 +7,7 @@ grow with the number of places.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -153,6 +153,7 @@ class PlaceFinder:
         self._numbers = {ward: frozenset(numbers) for ward, numbers in gazetteer.coded_streets.items()}
         self._persons = frozenset(word for phrase in gazetteer.person_words for word in fold(phrase).plain[-1:])
         self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
+        self._may_be_code = lru_cache(maxsize=32_768)(self._looks_like_code)
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
         names = list(_names(gazetteer))
         self._names: PhraseIndex[_Name] = PhraseIndex(names, accepts_bare=True)
@@ -230,7 +231,8 @@ class PlaceFinder:
     def _coded(self, words: Words) -> Iterable[Span[_Name]]:
         """Initials with or without a number, numbered quarters, districts and wards."""
         plain = words.plain
-        for at, word in enumerate(plain):
+        for at in [at for at, may_be in enumerate(map(self._may_be_code, plain)) if may_be]:
+            word = plain[at]
             before = plain[at - 1] if at else ""
             after = plain[at + 1] if at + 1 < len(plain) else ""
             if (coded := _CODED.match(word)) and coded[1] in self._initials:
@@ -244,6 +246,15 @@ class PlaceFinder:
                     yield Span(at, at + 1 + (name.kind == "coded_street"), name, word)
             elif word.isdigit() or word[0] in "qka":
                 yield from _numbered(word, before, plain[at - 2] if at > 1 else "", at)
+
+    def _looks_like_code(self, word: str) -> bool:
+        """Whether `_coded` has to look at a word; most words are only words."""
+        return (
+            word in self._initials
+            or word.removeprefix("p") in self._initials
+            or word.isdigit()
+            or any(pattern.match(word) for pattern in (_CODED, _JOINED_CODE, _OTHER_DISTRICT, _QUARTER))
+        )
 
     def _initials_name(
         self, initials: str, words: Words, at: int, before: str, after: str, *, has_prefix: bool

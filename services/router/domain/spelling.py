@@ -42,16 +42,19 @@ class Speller(Generic[T]):
         self._with_gap: dict[tuple[str, ...], list[tuple[str, T]]] = {}
         self._known: set[tuple[str, ...]] = set()
         self._syllables: set[str] = set()
+        lengths: set[int] = set()
         for syllables, value in names:
             if not SHORTEST <= len(syllables) <= LONGEST:
                 continue
             self._known.add(tuple(syllables))
             self._syllables.update(syllables)
+            lengths.add(len(syllables))
             for gap in range(len(syllables)):
                 rest = (*syllables[:gap], "", *syllables[gap + 1 :])
                 entries = self._with_gap.setdefault(rest, [])
                 if (syllables[gap], value) not in entries:
                     entries.append((syllables[gap], value))
+        self._lengths = sorted(lengths, reverse=True)
 
     def guesses(self, words: Sequence[str], starts: Iterable[int] | None = None) -> Iterator[Guess[T]]:
         """What looks like a known name; longer ones first at each place, names written right are left out.
@@ -60,10 +63,13 @@ class Speller(Generic[T]):
             words: without diacritics.
             starts: where a name may begin; anywhere if not given.
         """
-        known = [word in self._syllables for word in words]
+        known = list(map(self._syllables.__contains__, words))
+        known.append(False)
         for start in range(len(words)) if starts is None else starts:
-            for length in range(min(LONGEST, len(words) - start), SHORTEST - 1, -1):
-                if known[start : start + length].count(False) > 1:
+            if not (known[start] or known[start + 1]):
+                continue
+            for length in self._lengths:
+                if start + length > len(words) or known[start : start + length].count(False) > 1:
                     continue
                 window = tuple(words[start : start + length])
                 if window in self._known:

@@ -8,10 +8,10 @@ import bisect
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -86,8 +86,8 @@ _IS_NOISY = re.compile(
     "[" + "".join(f"{chr(a)}-{chr(b - 1)}" for a, b in _NOISE_RANGES) + "\u00ad\u061c\u115f\u180e\u3164\ufeff]"
 )
 _LATIN = str.maketrans(_LOOK_ALIKES)
-_WORD = re.compile(r"[^\W_]+")
-_TOKEN = re.compile(r"([^\W_]+)([\W_]*)")
+_IS_LOOK_ALIKE = re.compile(f"[{''.join(_LOOK_ALIKES)}]")
+_WORD = re.compile(r"([^\W_]+)")
 _TONE_INSIDE = re.compile(f"([{_TONE_SIGNS}])([^\\W_]+)")
 
 
@@ -129,7 +129,6 @@ def plain_word(marked: str) -> str:
 
 def _clean(text: str) -> str:
     """One spelling for each letter; what looks like a Latin letter becomes one, what is not seen goes."""
-    text = text[:MAX_CHARACTERS]
     if text.isascii():
         return text
     if _OTHER_SCRIPTS.search(text):  # a Cyrillic letter with its tone mark is composed only once it is Latin
@@ -362,7 +361,34 @@ def _all_forms(phrase: str) -> Syllables:
 _CLAUSE_END = re.compile(r"\s*[.,;:!?\n⏎…()\-]")
 _SENTENCE_END = re.compile(r"\s*[.!?\n⏎…]")
 _ALIKE_SIGNS = re.compile(r"(?<=[^\W\d_])@|(?<=[^\W\d_])\$(?=[^\W\d_])")
+SPACED_OUT_LETTERS = 3
+"""So many single letters may be one word."""
+
 _SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*]{1,2}){2,9}[^\W\d_](?![^\W_])")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A text cut into tokens, before anybody says what they stand for; everything but the text is by token.
+
+    Attributes:
+        text: cleaned.
+        may_be_spaced_out: whether there are enough single letters for a word written "c h á y".
+    """
+
+    text: str
+    tokens: Sequence[str]
+    gaps: Sequence[str]
+    is_capital: Sequence[bool]
+    is_accented: Sequence[bool]
+    ends_clause: Sequence[bool]
+    sentence: Sequence[int]
+    may_be_spaced_out: bool
+
+    def first(self, count: int) -> "_Cut":
+        """As if the text ended after so many tokens."""
+        tokens, gaps = self.tokens[:count], self.gaps[:count]
+        return replace(self, tokens=tokens, gaps=gaps, is_capital=self.is_capital[:count], **_layout(tokens, gaps))
 
 
 def fold(text: str, spelling: Spelling | None = None) -> Words:
@@ -372,69 +398,120 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
         text: anything.
         spelling: takes teencode and leftovers apart; without it words stay as they are written.
     """
-    original = _clean(text)
-    if spelling is not None:
-        if "@" in original or "$" in original:
-            original = _ALIKE_SIGNS.sub(lambda sign: "a" if sign.group() == "@" else "s", original)
-        original = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), original)
-    lower = original.lower()
-    same_length = len(lower) == len(original)
-    if not lower.isascii():
-        lower = lower.translate(_LATIN)
-    tokens = _TOKEN.findall(lower)[:MAX_WORDS]
-    as_typed = _WORD.findall(original)[:MAX_WORDS] if same_length and original != lower else []
-    has_capitals = len(as_typed) == len(tokens) > 0
-    forms = _meant(tokens, spelling) if spelling is not None else [(fold_word(word),) for word, _ in tokens]
-    stops = list(itertools.accumulate(map(len, forms)))
-    if stops and stops[-1] > MAX_WORDS:  # joined words were taken apart
-        kept = bisect.bisect_left(stops, MAX_WORDS) + 1
-        tokens, forms, stops = tokens[:kept], forms[:kept], stops[:kept]
-    count = stops[-1] if stops else 0
-    ends = [False] * count
-    sentences: list[int] = []
-    accented: list[bool] = []
-    first = 0
-    for at, (_, gap) in enumerate(tokens):
-        if gap == " ":
-            continue
-        ends_clause, ends_sentence = _gap_ends(gap[:4])
-        if ends_clause and stops[at]:
-            ends[stops[at] - 1] = True
-        if ends_sentence:
-            _end_sentence(sentences, accented, tokens[first : at + 1], stops[at])
-            first = at + 1
-    _end_sentence(sentences, accented, tokens[first:], count)
-    capitals = [word.isupper() for word, syllables in zip(as_typed, forms, strict=False) for _ in syllables]
+    cut = _cut(text[:MAX_CHARACTERS])
+    if spelling is None:
+        forms = list(map(fold_word, cut.tokens))
+    else:
+        meant = _without_disguise(cut, spelling)
+        if meant != cut.text:
+            cut = _cut_clean(meant)
+        syllables = _meant(cut, spelling)
+        sizes = list(map(len, syllables))
+        if sizes.count(1) != len(sizes):
+            return _spread(cut, syllables, sizes)
+        forms = [one for (one,) in syllables]
+    plain, marked = zip(*forms, strict=True) if forms else ((), ())
     return Words(
-        tuple([plain for syllables in forms for plain, _ in syllables]),
-        tuple([marked for syllables in forms for _, marked in syllables]),
-        tuple(capitals) if has_capitals else (False,) * count,
-        tuple(accented),
-        tuple(ends),
-        tuple(sentences),
+        plain, marked, tuple(cut.is_capital), tuple(cut.is_accented), tuple(cut.ends_clause), tuple(cut.sentence)
     )
 
 
-def _end_sentence(sentences: list[int], accented: list[bool], tokens: Sequence[tuple[str, str]], end: int) -> None:
-    """Number the words up to `end` as one sentence, and tell whether it is written with diacritics."""
-    size = end - len(sentences)
-    number = sentences[-1] + 1 if sentences else 0
-    marks = sum([not word.isascii() for word, _ in tokens])
-    is_accented = marks > 0 and marks >= ACCENTED_SHARE * sum([word.isalpha() for word, _ in tokens])
-    sentences += [number] * size
-    accented += [is_accented] * size
+@lru_cache(maxsize=128)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
+def _cut(text: str) -> _Cut:
+    return _cut_clean(_clean(text))
 
 
-def _meant(tokens: Sequence[tuple[str, str]], spelling: Spelling) -> list[Syllables]:
-    """What each word stands for; where two words mean something together, the first one stands for both."""
-    read, starts = spelling.read, spelling.pair_starts
-    forms = [read(word) for word, _ in tokens]
-    for at in range(1, len(tokens)):
-        before, gap = tokens[at - 1]
-        if before in starts and not (gap != " " and _gap_ends(gap[:4])[0]):
-            pair = spelling.pair(before, tokens[at][0])
-            if pair is not None:
-                forms[at - 1], forms[at] = (), pair
+def _cut_clean(original: str) -> _Cut:
+    lower = original.lower()
+    same_length = len(lower) == len(original)
+    if _IS_LOOK_ALIKE.search(lower):
+        lower = lower.translate(_LATIN)
+    parts = _WORD.split(lower)
+    every = parts[1::2]
+    tokens, gaps = every[:MAX_WORDS], parts[2 : 2 * MAX_WORDS + 2 : 2]
+    as_typed = _WORD.split(original)[1 : 2 * MAX_WORDS : 2] if same_length and original != lower else ()
+    return _Cut(
+        original,
+        tokens,
+        gaps,
+        is_capital=list(map(str.isupper, as_typed)) if len(as_typed) == len(tokens) else [False] * len(tokens),
+        may_be_spaced_out=list(map(len, every)).count(1) >= SPACED_OUT_LETTERS,
+        **_layout(tokens, gaps),
+    )
+
+
+def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> dict[str, Any]:
+    """Where clauses and sentences end, and which sentences are written with diacritics."""
+    count = len(tokens)
+    ends, sentence, accented = [False] * count, [0] * count, [False] * count
+    first = number = 0
+    for at, gap in enumerate(gaps):
+        if gap == " ":
+            continue
+        ends[at], ends_sentence = _gap_ends(gap[:4])
+        if ends_sentence:
+            end = at + 1
+            sentence[first:end] = [number] * (end - first)
+            accented[first:end] = [_is_accented(tokens[first:end])] * (end - first)
+            first, number = end, number + 1
+    if first < count:
+        sentence[first:] = [number] * (count - first)
+        accented[first:] = [_is_accented(tokens[first:])] * (count - first)
+    return {"is_accented": accented, "ends_clause": ends, "sentence": sentence}
+
+
+def _is_accented(tokens: Sequence[str]) -> bool:
+    """Whether a sentence is written with diacritics."""
+    marks = list(map(str.isascii, tokens)).count(False)
+    return marks > 0 and marks >= ACCENTED_SHARE * list(map(str.isalpha, tokens)).count(True)
+
+
+def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
+    """The text without signs for letters and without spaces inside words."""
+    text = cut.text
+    if "@" in text or "$" in text:
+        text = _ALIKE_SIGNS.sub(lambda sign: "a" if sign.group() == "@" else "s", text)
+    if cut.may_be_spaced_out or text is not cut.text:
+        text = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), text)
+    return text
+
+
+def _spread(cut: _Cut, forms: list[Syllables], sizes: list[int]) -> Words:
+    """Words of tokens that stand for several syllables, or for none."""
+    stops = list(itertools.accumulate(sizes))
+    if stops and stops[-1] > MAX_WORDS:  # joined words were taken apart
+        kept = bisect.bisect_left(stops, MAX_WORDS) + 1
+        cut, forms, sizes, stops = cut.first(kept), forms[:kept], sizes[:kept], stops[:kept]
+    ends = [False] * stops[-1]
+    for stop, ends_clause in zip(stops, cut.ends_clause, strict=True):
+        if ends_clause and stop:
+            ends[stop - 1] = True
+    plain, marked = zip(*itertools.chain.from_iterable(forms), strict=True) if ends else ((), ())
+    return Words(
+        plain,
+        marked,
+        _repeated(cut.is_capital, sizes),
+        _repeated(cut.is_accented, sizes),
+        tuple(ends),
+        _repeated(cut.sentence, sizes),
+    )
+
+
+def _repeated(values: Sequence[T], sizes: Sequence[int]) -> tuple[T, ...]:
+    return tuple(itertools.chain.from_iterable(map(itertools.repeat, values, sizes)))
+
+
+def _meant(cut: _Cut, spelling: Spelling) -> list[Syllables]:
+    """What each token stands for; where two mean something together, the second one stands for both."""
+    tokens, starts = cut.tokens, spelling.pair_starts
+    forms = list(map(spelling.read, tokens))
+    if not starts.isdisjoint(tokens):
+        for at in range(1, len(tokens)):
+            before = tokens[at - 1]
+            if before in starts and not cut.ends_clause[at - 1]:
+                pair = spelling.pair(before, tokens[at])
+                if pair is not None:
+                    forms[at - 1], forms[at] = (), pair
     return forms
 
 
@@ -450,8 +527,7 @@ def _together(run: str, spelling: Spelling) -> str:
     return word if spelling.knows(word.lower()) else run
 
 
-@dataclass(frozen=True, slots=True)
-class Span(Generic[T]):
+class Span(NamedTuple, Generic[T]):
     """Where a phrase stands: words `start` to `end` (excluded)."""
 
     start: int
@@ -468,12 +544,36 @@ class _Entry(Generic[T]):
     is_strict: bool
 
 
-def _agrees(written: str, plain: str, wanted: str, *, is_accented: bool, is_strict: bool) -> bool:
-    if written == wanted:
-        return True
-    if is_strict or written != plain:  # written with other marks: another word
-        return False
-    return not is_accented
+class PhraseTree(Generic[T]):
+    """Phrases as a tree over their plain words: what starts alike is looked up once.
+
+    Attributes:
+        entry: what belongs to the phrases that end here.
+    """
+
+    __slots__ = ("children", "entry")
+
+    def __init__(self) -> None:
+        self.children: dict[str, PhraseTree[T]] = {}
+        self.entry: T | None = None
+
+    def at(self, path: Iterable[str]) -> "PhraseTree[T]":
+        """The node of these words; made if there is none."""
+        node = self
+        for word in path:
+            node = node.children.setdefault(word, PhraseTree())
+        return node
+
+    def candidates(self, plain: Sequence[str]) -> Iterator[tuple[int, int, T]]:
+        """All phrases whose plain words stand there: start, end and entry, by start and then by end."""
+        count = len(plain)
+        for start, first in enumerate(map(self.children.get, plain)):
+            node, end = first, start + 1
+            while node is not None:
+                if node.entry is not None:
+                    yield start, end, node.entry
+                node = node.children.get(plain[end]) if end < count else None
+                end += 1
 
 
 MIN_JOINED_LETTERS = 6
@@ -494,7 +594,7 @@ class PhraseIndex(Generic[T]):
             accepts_bare: names are often written bare in a text that has marks: "ở hiep thanh 13 đó".
         """
         self._accepts_bare = accepts_bare
-        self._root: dict[str, Any] = {}
+        self._tree: PhraseTree[list[_Entry[T]]] = PhraseTree()
         for phrase, value in phrases:
             self._add(phrase, value)
 
@@ -505,54 +605,48 @@ class PhraseIndex(Generic[T]):
         joined = "".join(words.plain)
         if len(words) > 1 and len(joined) >= MIN_JOINED_LETTERS and not entry.is_strict and joined.isalpha():
             # "tamtru", "cancuoc": joined words; their marks cannot be compared word by word any more.
-            self._put((joined,), replace(entry, marked=fold(phrase.replace(" ", "")).marked))
+            marked = fold(phrase.replace(" ", "")).marked
+            self._put((joined,), replace(entry, marked=marked))
 
     def _put(self, path: Sequence[str], entry: _Entry[T]) -> None:
-        node = self._root
-        for word in path:
-            node = node.setdefault(word, {})
-        node.setdefault("", []).append(entry)
+        node = self._tree.at(path)
+        if node.entry is None:
+            node.entry = []
+        node.entry.append(entry)
 
     def find(self, words: Words) -> list[Span[T]]:
         """All phrases in the words, overlapping ones too, in order of their start."""
-        spans: list[Span[T]] = []
-        root, plain, count = self._root, words.plain, len(words.plain)
-        for start in range(count):
-            node = root.get(plain[start])
-            end = start + 1
-            while node is not None:
-                entries = node.get("")
-                if entries is not None:
-                    spans.extend(
-                        Span(start, end, entry.value, entry.phrase)
-                        for entry in entries
-                        if self._fits(entry, words, start, end)
-                    )
-                node = node.get(plain[end]) if end < count else None
-                end += 1
-        return spans
+        marked = words.marked
+        return [
+            Span(start, end, entry.value, entry.phrase)
+            for start, end, entries in self._tree.candidates(words.plain)
+            for entry in entries
+            if entry.marked == marked[start:end] or self._fits(entry, words, start, end)
+        ]
 
     def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:
+        """Whether words with other marks than the phrase's may be meant for it."""
+        written, bare = words.marked[start:end], words.plain[start:end]
         if self._accepts_bare:
-            if words.plain[start:end] == words.marked[start:end]:
+            if written == bare:
                 return True
             if end - start > 2:  # half bare: "Tan Chanh Hiệp"; of two words "thanh xuân" is another thing
-                return all(
-                    written in (wanted, plain)
-                    for written, plain, wanted in zip(
-                        words.marked[start:end], words.plain[start:end], entry.marked, strict=True
-                    )
-                )
+                return all(map(is_either, written, entry.marked, bare))
+        if entry.is_strict:
+            return False
+        # Written with other marks a word is another word; without any it may be meant where the writer uses none.
+        accented = words.is_accented[start:end]
+        if True not in accented:
+            return written == bare or all(map(is_either, written, entry.marked, bare))
         return all(
-            _agrees(
-                words.marked[at],
-                words.plain[at],
-                wanted,
-                is_accented=words.is_accented[at],
-                is_strict=entry.is_strict,
-            )
-            for at, wanted in zip(range(start, end), entry.marked, strict=True)
+            one == wanted or (one == plain and not is_accented)
+            for one, wanted, plain, is_accented in zip(written, entry.marked, bare, accented, strict=True)
         )
+
+
+def is_either(one: str, other: str, another: str) -> bool:
+    """Whether a word is one of two."""
+    return one in (other, another)
 
 
 def longest_first(spans: Iterable[Span[T]]) -> list[Span[T]]:

@@ -4,10 +4,10 @@ The rules are the domain page's section 3 in order; their words are data (`data/
 model stands behind the same `Understanding` interface, with these safety rules still before it.
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -100,10 +100,13 @@ class Reading:
 
 
 class Understanding(Protocol):
-    """Reads a text. Pure: the same text and context give the same reading."""
+    """Reads texts. Pure: the same text and context give the same reading."""
 
-    def read(self, text: str, context: MessageContext) -> Reading:
-        """Say what the message is about; abstains with `needs_person` where it cannot tell."""
+    def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
+        """Say what each message is about, in their order; abstains with `needs_person` where it cannot tell.
+
+        A text is read the same whatever stands beside it.
+        """
         ...
 
 
@@ -195,7 +198,7 @@ class Findings:
     @property
     def has_letters(self) -> bool:
         """Whether there is anything to read."""
-        return any(any(letter.isalpha() for letter in word) for word in self.words.plain)
+        return any(map(str.isalpha, chain.from_iterable(self.words.plain)))
 
     @property
     def accuses_staff(self) -> bool:
@@ -214,7 +217,7 @@ class RuleUnderstanding:
     def __init__(self, book: RuleBook, writing: WritingBook, lexicon: Lexicon) -> None:
         self._book, self._lexicon = book, lexicon
         phrases_of_rules = (p.removeprefix("=") for listed in book.concepts.values() for p in listed)
-        self._spelling = Spelling(writing, known=itertools.chain(phrases_of_rules, lexicon.phrases))
+        self._spelling = Spelling(writing, known=chain(phrases_of_rules, lexicon.phrases))
         phrases = [
             (phrase if name in book.bare_words else _with_its_marks(phrase), name)
             for name, listed in book.concepts.items()
@@ -233,8 +236,12 @@ class RuleUnderstanding:
             self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule))
 
     def read(self, text: str, context: MessageContext) -> Reading:
-        """Read a text by the rules; see `Understanding.read`."""
+        """Read a text by the rules alone."""
         return self.judge(self.examine(text), context)
+
+    def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
+        """Read texts by the rules alone; see `Understanding`."""
+        return [self.read(text, context) for text, context in asked]
 
     def telling_phrases(self) -> list[tuple[Rule, str]]:
         """Phrases that make a matter by themselves, with their rule."""
@@ -261,13 +268,30 @@ class RuleUnderstanding:
             language="en" if self._is_english(words) else "vi",
         )
 
+    def without_content(self, findings: Findings, context: MessageContext) -> Reading | None:
+        """The reading of what says nothing; None where there is something to read."""
+        if not findings.has_letters:
+            return _contentless(context)
+        if self.calls_off(findings) or (
+            findings.matches and not _says_more_than_hello(findings.matches, findings.words)
+        ):
+            return None
+        if findings.asks_for_person or _has_text(findings.words):
+            return None
+        return _unknown(findings.words, language=findings.language, asks_for_person=False)
+
+    def calls_off(self, findings: Findings) -> bool:
+        """Whether a phrase takes an earlier report back, and nothing happens now."""
+        return "call_off" in findings.found and not (
+            "happening_now" in findings.found and any(m.rule.category == "emergency" for m in findings.matches)
+        )
+
     def judge(self, findings: Findings, context: MessageContext) -> Reading:
         """The category that the rules give."""
         words, found, matches, language = findings.words, findings.found, findings.matches, findings.language
         if not findings.has_letters:
             return _contentless(context)
-        is_happening = "happening_now" in found and any(m.rule.category == "emergency" for m in matches)
-        if "call_off" in found and not is_happening:
+        if self.calls_off(findings):
             return Reading(
                 "greeting",
                 confidence=0.9,
@@ -281,8 +305,10 @@ class RuleUnderstanding:
         return self._reading(matches, findings)
 
     def _is_english(self, words: Words) -> bool:
-        share = sum(1 for word in words.plain if word in self._english)
-        return not any(words.is_accented) and share >= 2 and share >= 0.2 * len(words)
+        if True in words.is_accented:
+            return False
+        share = list(map(self._english.__contains__, words.plain)).count(True)
+        return share >= 2 and share >= 0.2 * len(words)
 
     def _concepts(
         self, words: Words, *, has_question_mark: bool
@@ -450,6 +476,9 @@ def _urgency(category: Category, matches: Sequence[Match]) -> Urgency:
     return "high" if category == "security_tip" and any(m.rule.high for m in matches) else "normal"
 
 
+LEAST_WORDS = 2
+"""Less than so many words that no rule knows say nothing."""
+
 _UNREADABLE_KINDS: frozenset[MessageKind] = frozenset({"image", "audio", "video", "file", "location"})
 
 
@@ -463,9 +492,12 @@ def _contentless(context: MessageContext) -> Reading:
     )
 
 
+def _has_text(words: Words) -> bool:
+    return list(map(str.isalpha, words.plain)).count(True) >= LEAST_WORDS
+
+
 def _unknown(words: Words, *, language: Literal["vi", "en"], asks_for_person: bool) -> Reading:
-    letters = [word for word in words.plain if word.isalpha()]
-    is_contentless = len(letters) < 2 and not asks_for_person
+    is_contentless = not _has_text(words) and not asks_for_person
     return Reading(
         "other",
         confidence=0.3,

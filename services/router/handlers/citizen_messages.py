@@ -112,9 +112,11 @@ async def assign_messages(received: Sequence[Received[CitizenMessageReceived]], 
     heard = await _heard(unread, deps)
     await _remember(unread, citizens, deps)
     readings: dict[str, tuple[Reading, Assignment]] = {}
-    for message in unread:
+    bubbles = _bubbles_of(unread, heard, citizens, views)
+    for bubble, read in zip(bubbles, _read_all(bubbles, deps.understanding), strict=True):
+        message = bubble.message
         pieces = pieces_before(message, heard.get(message.citizen_key, ()))
-        reading, assignment = _understand(message, pieces, citizens[message.citizen_key], views, deps)
+        reading, assignment = _understand(bubble, read, pieces, citizens[message.citizen_key], views, deps)
         readings[message.event_id] = (reading, assignment)
         heard.setdefault(message.citizen_key, []).append(_as_piece(message, reading))
     await _load_for(readings, messages, citizens, stored, deps)
@@ -208,32 +210,90 @@ async def _remember(
             citizens[citizen_key].remembered = known.get(name, Remembered())
 
 
-def _as_piece(message: CitizenMessageReceived, reading: Reading) -> Piece:
-    return Piece(
-        message.event_id, message.citizen_key, message.sent_at, message.text, reading.category, message.location
-    )
+def _as_piece(message: CitizenMessageReceived, reading: Reading | None = None) -> Piece:
+    category = reading.category if reading else "other"
+    return Piece(message.event_id, message.citizen_key, message.sent_at, message.text, category, message.location)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bubble:
+    """A message, what is known around it, and what it says together with the bubbles before it.
+
+    Attributes:
+        whole: the message itself where nothing came before it.
+    """
+
+    message: CitizenMessageReceived
+    whole: CitizenMessageReceived
+    context: MessageContext
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is read of it: the message alone, and with what came before."""
+        text, whole = self.message.text, self.whole.text
+        return (text, whole) if text and whole != text else (text,)
+
+
+def _bubbles_of(
+    messages: Sequence[CitizenMessageReceived],
+    heard: Mapping[str, Sequence[Piece]],
+    citizens: Mapping[str, Citizen],
+    views: _Views,
+) -> list[_Bubble]:
+    said = {key: list(pieces) for key, pieces in heard.items()}
+    bubbles = []
+    for message in messages:
+        before = said.setdefault(message.citizen_key, [])
+        pieces = pieces_before(message, before)
+        page_unit = views.of(message).unit_of_page(message.page)
+        context = MessageContext(
+            kind=message.kind,
+            sent_at=message.sent_at,
+            page_unit=page_unit.slug if page_unit else None,
+            has_open_case=bool(citizens[message.citizen_key].cases),
+        )
+        bubbles.append(_Bubble(message, joined(message, pieces) if pieces else message, context))
+        before.append(_as_piece(message))
+    return bubbles
+
+
+def _read_all(bubbles: Sequence[_Bubble], understanding: Understanding) -> list[tuple[Reading, ...] | None]:
+    """The readings of each bubble's texts. A rule or a model that fails must not cost a message: None, and a log line.
+
+    All are read at once; if that fails, one by one, so that the fault of one message touches no other.
+    """
+    asked = [(text, bubble.context) for bubble in bubbles for text in bubble.texts]
+    try:
+        readings = iter(understanding.read_all(asked))
+        return [tuple([next(readings) for _ in bubble.texts]) for bubble in bubbles]
+    except Exception:  # noqa: BLE001 - whatever it is, it is met again below
+        return [_read_one(bubble, understanding) for bubble in bubbles]
+
+
+def _read_one(bubble: _Bubble, understanding: Understanding) -> tuple[Reading, ...] | None:
+    try:
+        return tuple(understanding.read_all([(text, bubble.context) for text in bubble.texts]))
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person reads the message
+        log.error("understanding.failed", event_id=bubble.message.event_id, **_where(error))  # noqa: TRY400 - see _where
+        return None
 
 
 def _understand(
-    message: CitizenMessageReceived, pieces: Sequence[Piece], citizen: Citizen, views: _Views, deps: MessageDeps
+    bubble: _Bubble,
+    read: tuple[Reading, ...] | None,
+    pieces: Sequence[Piece],
+    citizen: Citizen,
+    views: _Views,
+    deps: MessageDeps,
 ) -> tuple[Reading, Assignment]:
-    """Read and assign. A rule, a model or a map that fails must not cost a message: it goes to a person."""
-    whole = joined(message, pieces)
+    """Choose the reading, and assign. A map that fails must not cost a message: it stays with the unit of its page."""
+    message, whole = bubble.message, bubble.whole
     view = views.of(message)
-    page_unit = view.unit_of_page(message.page)
-    context = MessageContext(
-        kind=message.kind,
-        sent_at=message.sent_at,
-        page_unit=page_unit.slug if page_unit else None,
-        has_open_case=bool(citizen.cases),
-    )
-    try:
-        reading = deps.understanding.read(message.text, context)
-        if pieces and message.text and whole.text != message.text:
-            reading = read_together(reading, deps.understanding.read(whole.text, context), pieces)
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person reads the message
-        log.error("understanding.failed", event_id=message.event_id, **_where(error))  # noqa: TRY400 - see _where
+    if read is None:
         reading = failed_reading()
+    else:
+        alone, *together = read
+        reading = read_together(alone, together[0], pieces) if together else alone
     try:
         home_ward = citizen.remembered.home_ward
         assignment = deps.responsible_unit(message, reading, view, home_ward=home_ward)

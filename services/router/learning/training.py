@@ -23,8 +23,9 @@ from threadpoolctl import threadpool_limits
 
 from services.router.adapters.data_files import concept_files
 from services.router.adapters.model_files import FORMAT, model_content, name_of, save_model
-from services.router.domain.features import GROUPS, FeatureReader, group_of
-from services.router.domain.linear_model import LinearModel, ModelCard, Numbers, group_weight, shares
+from services.router.domain.feature_table import Numbers
+from services.router.domain.features import GROUPS, FeatureReader, group_of, group_weight
+from services.router.domain.linear_model import LinearModel, ModelCard, shares
 from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, RuleUnderstanding
 from services.router.learning.corpus import Example, digest, usual_urgency
 from services.router.learning.variants import for_training
@@ -325,7 +326,7 @@ def _card(examples: Sequence[Example], data: _Data, unseen: npt.NDArray[np.float
     temperature = _temperature(categories, data.category)
     asked = data.subtopic >= 0
     sub_temperature = _temperature(subtopics[asked], data.subtopic[asked])
-    said = np.array([shares(row, temperature) for row in categories])
+    said = np.array(shares(categories, temperature), dtype=np.float64)
     guess = said.argmax(axis=1)
     steps = _confidence(said.max(axis=1), guess == data.category)
     right_subtopic = subtopics[asked].argmax(axis=1) == data.subtopic[asked]

@@ -1,5 +1,6 @@
 """What a citizen's messages lead to: cases, deadlines, answers, each with its reasons."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from services.router.errors import CaseMoved
 from shared.directory import DirectoryView
 from shared.events import CitizenMessageReceived, Coordinates
 from tests.factories import NOW, a_message
-from tests.unit.router.fakes import OFFICIAL_DESK, Office
+from tests.unit.router.fakes import OFFICIAL_DESK, UNDERSTANDING, Office
 
 QUESTION = "làm căn cước cần giấy tờ gì vậy"
 
@@ -346,8 +347,22 @@ async def test_the_round_trips_of_a_batch_do_not_grow_with_its_messages() -> Non
 
 
 class Broken:
-    def read(self, text: str, context: MessageContext) -> Reading:
-        raise RuntimeError(f"a rule is broken by {text} {context}")
+    """Fails on questions."""
+
+    def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
+        if any(text == QUESTION for text, _ in asked):
+            raise RuntimeError(f"a rule is broken by {asked}")
+        return UNDERSTANDING.read_all(asked)
+
+
+async def test_a_message_that_a_rule_fails_on_costs_no_other_of_its_batch() -> None:
+    office = Office(understanding=Broken())
+    failed, fine = a_message(text=QUESTION, user_id="1"), a_message(text="nhà em bị trộm đêm qua", user_id="2")
+    await office.receive(failed, fine)
+
+    assert "understanding.failed" in office.reasons_of(failed)
+    assert "understanding.failed" not in office.reasons_of(fine)
+    assert {case.category for case in office.store.cases.values()} == {"other", "crime_report"}
 
 
 async def test_a_message_that_a_rule_fails_on_goes_to_a_person() -> None:

@@ -5,17 +5,23 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from services.router.adapters.data_files import load_rules, load_understanding
 from services.router.adapters.model_files import current_model, load_model
+from services.router.domain.feature_table import FeatureTable
+from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.text import MAX_CHARACTERS, MAX_WORDS
 from services.router.domain.understanding import MessageContext, Reading
+from services.router.learning.corpus import read_messages
 from shared.errors import ConfigurationError
 from tests.unit.router.fakes import DATA
 
 UNDERSTANDING = load_understanding(DATA)
 CONTEXT = MessageContext("text", datetime(2026, 11, 24, tzinfo=UTC))
+
+WRITTEN = read_messages(DATA / "understanding" / "messages" / "foreign-1.yaml")
 
 EMERGENCIES = (
     "cháy nhà ở hẻm 45 rồi cứu với",
@@ -49,6 +55,38 @@ def test_a_question_about_papers_is_a_procedure_that_a_machine_may_answer() -> N
 
 def test_what_nobody_wrote_before_goes_to_a_person() -> None:
     assert read("qwrt zxcv mnbv plok wert").needs_person
+
+
+def test_a_text_is_read_the_same_in_whatever_company() -> None:
+    texts = [example.text for example in WRITTEN]
+    texts += ["", "???", "ko", "!!!\nCHÁY NHÀ. cứu với", *EMERGENCIES, "tôi " * 700]
+    asked = [(text, CONTEXT) for text in texts]
+
+    together = UNDERSTANDING.read_all(asked)
+
+    assert together == [UNDERSTANDING.read(*one) for one in asked]
+    assert together == UNDERSTANDING.read_all(asked[::-1])[::-1]
+
+
+def test_the_table_finds_the_features_that_training_reads() -> None:
+    features = list(dict.fromkeys(UNDERSTANDING.model.features))
+    numbers = {name: at for at, name in enumerate(features)}
+    reader = FeatureReader(numbers.get)
+    chance = np.random.default_rng(6)
+    weights = chance.integers(-8, 8, (len(features), 3)).astype(np.float32)  # sums of whole numbers are exact
+    rules = load_rules(DATA)
+    texts = [example.text for example in WRITTEN]
+    findings = [rules.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!")]
+
+    found = FeatureTable(features, weights).sum(findings)
+
+    for one, row in zip(findings, found.scores, strict=True):
+        groups = zip(GROUPS, reader.read(one), strict=True)
+        wanted = sum(
+            weights[known].sum(axis=0) * np.float32(group_weight(group, len(known))) for group, known in groups
+        )
+        assert row == pytest.approx(wanted, abs=1e-3)
+    assert set(found.owners.tolist()) == {at for at, one in enumerate(findings) if len(one.words)}
 
 
 def test_any_text_is_read_and_the_same_text_twice_gives_the_same_reading() -> None:
