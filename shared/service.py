@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -347,10 +348,22 @@ def serve(app: ServiceApp, settings: HubSettings, **options: Any) -> None:
     run(server(app, settings, **options), app.health, settings)
 
 
+def collect_less_garbage() -> None:
+    """Spare the collector of cycles what stays: modules, models and settings are there until the end.
+
+    A batch makes thousands of objects at once, each of which Python's own thresholds take for a reason to look through
+    all that is loaded; that was a tenth of a service's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 def run(running: uvicorn.Server, health: Health, settings: HubSettings) -> None:
     """Run a server under its watchdog until it is told to stop; exits non-zero when it could not start."""
     watchdog = Watchdog(health.watched(settings), is_stopping=lambda: running.should_exit)
     watchdog.start()
+    collect_less_garbage()
     running.run()
     watchdog.stop()
     if not running.started:

@@ -200,7 +200,6 @@ class BulkConnections:
         self._host = parts.hostname or ""
         self._is_tls = parts.scheme == "https"
         self._port = parts.port or (443 if self._is_tls else 80)
-        self.host_header = parts.netloc
         self._ssl = ssl.create_default_context() if self._is_tls else None
         self._limit = connections
         self._connect_timeout = connect_timeout_seconds
@@ -231,7 +230,7 @@ class BulkConnections:
                 break
             await batch.until_moved(deadline - loop.time())
         for connection in list(batch.busy):
-            connection.give_up("timeout")
+            connection.give_up("TimeoutError")
         return [outcome or NotWritten("no time left") for outcome in batch.outcomes]
 
     def _start_on_idle(self, batch: _Batch) -> None:

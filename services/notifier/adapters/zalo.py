@@ -14,10 +14,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
+from services.notifier.adapters.bulk_http import Answer, BulkConnections, NoAnswer, NotWritten, Outcome
 from services.notifier.domain.broadcast import ArticleContent
 from services.notifier.domain.outcomes import (
     Accepted,
@@ -164,6 +166,46 @@ def secret_proof(access_token: str, app: ZaloApp) -> str:
     return hmac.new(secret, access_token.encode(), hashlib.sha256).hexdigest()
 
 
+def request_head(url: str, path: str, app: ZaloApp, access_token: str) -> bytes:
+    """The bytes of a JSON request of `bulk_http`, up to the number of its body's bytes.
+
+    Args:
+        url: of the API.
+        path: of the call.
+        app: in whose name it is made.
+        access_token: of the page.
+    """
+    if not (access_token.isascii() and access_token.isprintable()):
+        raise ValueError("an access token with characters that no header can hold")
+    parts = urlsplit(url)
+    lines = [
+        f"POST {parts.path.rstrip('/')}{path} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        f"access_token: {access_token}",
+        "Content-Type: application/json",
+    ]
+    if app.requires_secret_proof:
+        lines.append(f"appsecret_proof: {secret_proof(access_token, app)}")
+    return "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
+
+
+def whole_request(head: bytes, body: bytes) -> bytes:
+    """A request as it goes out."""
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
+
+
+def read_outcome(errors: ErrorTable, outcome: Outcome) -> SendOutcome:
+    """What a message call over `bulk_http` came to."""
+    match outcome:
+        case NotWritten(why):
+            return NotSent(why)
+        case NoAnswer(why):
+            return Unknown("zalo.answer_lost", why)
+        case Answer(status, headers, body):
+            content = read_answer(errors, status, headers, json_object(body))
+            return accepted(content) if isinstance(content, dict) else content
+
+
 class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
     """Calls Zalo once and says what it came to.
 
@@ -186,6 +228,13 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
     ) -> None:
         self._config = config
         self._errors = errors
+        self._timeout_seconds = timeout_seconds
+        self._messages = BulkConnections(
+            config.oa_api_url,
+            connections=connections,
+            connect_timeout_seconds=connect_timeout_seconds,
+            idle_seconds=KEEP_ALIVE_SECONDS,
+        )
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=connect_timeout_seconds)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
@@ -202,6 +251,7 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._messages.close()
         if self._session is not None:
             await self._session.close()
 
@@ -217,16 +267,10 @@ class ZaloClient(AbstractAsyncContextManager["ZaloClient", None]):
         """Send one consultation message, or the answer to an anonymous visitor."""
         path = MESSAGE_PATH if conversation_id is None else ANONYMOUS_PATH
         body = message_body(content, user_id=user_id, conversation_id=conversation_id)
-        answer = await self._post(
-            self._config.oa_api_url + path,
-            headers=self._headers(app_id, access_token) | {"Content-Type": "application/json"},
-            data=orjson.dumps(body),
-        )
-        match answer:
-            case dict():
-                return accepted(answer)
-            case _:
-                return answer
+        head = request_head(self._config.oa_api_url, path, self._app(app_id), access_token)
+        request = whole_request(head, orjson.dumps(body))
+        (outcome,) = await self._messages.post([request], timeout_seconds=self._timeout_seconds)
+        return read_outcome(self._errors, outcome)
 
     async def upload(
         self, kind: str, data: bytes, *, filename: str, mime_type: str, app_id: str, access_token: str

@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
 import orjson
 
-from services.notifier.adapters.bulk_http import Answer, BulkConnections, NoAnswer, NotWritten, Outcome
+from services.notifier.adapters.bulk_http import BulkConnections
 from services.notifier.adapters.zalo import (
     KEEP_ALIVE_SECONDS,
     MESSAGE_PATH,
-    accepted,
-    json_object,
     message_body,
-    read_answer,
-    secret_proof,
+    read_outcome,
+    request_head,
+    whole_request,
 )
 from services.notifier.domain.broadcast import TemplateContent
-from services.notifier.domain.outcomes import NotSent, SendOutcome, Unknown
+from services.notifier.domain.outcomes import SendOutcome
 from services.notifier.domain.rules import ErrorTable
 from shared.events import ReplyContent
-from shared.zalo_config import ZaloApp, ZaloConfig
+from shared.zalo_config import ZaloConfig
 
 TEMPLATE_PATH = "/v3.0/oa/message/template"
 _WHOM = "-"
@@ -87,7 +85,7 @@ class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
     ) -> None:
         self._errors = errors
         self._apps = {app.app_id: app for app in config.apps}
-        self._base_path = urlsplit(config.oa_api_url).path.rstrip("/")
+        self._url = config.oa_api_url
         self._timeout_seconds = timeout_seconds
         self._connections = BulkConnections(
             config.oa_api_url,
@@ -110,31 +108,8 @@ class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
             sender = (address.app_id, address.access_token)
             head = heads.get(sender)
             if head is None:
-                head = heads[sender] = self._head(form.path, self._apps[address.app_id], address.access_token)
-            body = form.before + address.user_id.encode("ascii") + form.after
-            requests.append(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+                app = self._apps[address.app_id]
+                head = heads[sender] = request_head(self._url, form.path, app, address.access_token)
+            requests.append(whole_request(head, form.before + address.user_id.encode("ascii") + form.after))
         outcomes = await self._connections.post(requests, timeout_seconds=self._timeout_seconds)
-        return [self._read(outcome) for outcome in outcomes]
-
-    def _head(self, path: str, app: ZaloApp, access_token: str) -> bytes:
-        if not (access_token.isascii() and access_token.isprintable()):
-            raise ValueError("an access token with characters that no header can hold")
-        lines = [
-            f"POST {self._base_path}{path} HTTP/1.1",
-            f"Host: {self._connections.host_header}",
-            f"access_token: {access_token}",
-            "Content-Type: application/json",
-        ]
-        if app.requires_secret_proof:
-            lines.append(f"appsecret_proof: {secret_proof(access_token, app)}")
-        return "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
-
-    def _read(self, outcome: Outcome) -> SendOutcome:
-        match outcome:
-            case NotWritten(why):
-                return NotSent(why)
-            case NoAnswer(why):
-                return Unknown("zalo.answer_lost", why)
-            case Answer(status, headers, body):
-                content = read_answer(self._errors, status, headers, json_object(body))
-                return accepted(content) if isinstance(content, dict) else content
+        return [read_outcome(self._errors, outcome) for outcome in outcomes]

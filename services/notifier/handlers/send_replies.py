@@ -373,10 +373,12 @@ class ReplySender:
         owner = f"{self._instance}-{self._rounds}"
         ids = [candidate.id for candidate in chosen]
         started = time.monotonic()
+        looked_up = asyncio.ensure_future(self._outside.contacts.of({candidate.citizen_key for candidate in chosen}))
         try:
             replies = await self._ledger.claim(ids, owner=owner, now=self._outside.clock.now())
-            contacts = await self._outside.contacts.of({reply.citizen_key for reply in replies}) if replies else {}
+            contacts = await looked_up
         except BaseException:
+            looked_up.cancel()
             self._unreleased.append((ids, owner))
             raise
         crash_point("notifier.after_claim")
