@@ -14,8 +14,8 @@ from tests.bench import stages
 from tests.bench.measure import table
 from tests.servers import KAFKA_TITLE, mongo_product
 
-STAGES = {"intake": stages.intake, "router": stages.router, "notifier": stages.notifier}
-ITEMS = {"intake": 4_000, "router": 2_000, "notifier": 2_000}
+STAGES = {"intake": stages.intake, "router": stages.router, "notifier": stages.notifier, "echoes": stages.echoes}
+ITEMS = {"intake": 4_000, "router": 2_000, "notifier": 4_000, "echoes": 4_000}
 
 
 def _arguments() -> argparse.Namespace:

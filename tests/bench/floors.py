@@ -2,13 +2,15 @@
 
 `python -m tests.bench.floors intake …`: an ASGI callable that puts the body into Kafka with an idempotent producer.
 `… consumer`: aiokafka reads batches and commits. `… writer`: the same, and it reads and writes for each batch what the
-router read and wrote for it, with the driver alone. `… sender`: posts the same message bodies to the simulator.
+router read and wrote for it, with the driver alone. `… noter`: reads echoes, keeps them and looks for their messages.
+`… sender`: posts the same message bodies to the simulator.
 """
 
 import asyncio
 import itertools
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import uvicorn
@@ -81,10 +83,7 @@ async def writer(bootstrap: str, topic: str, group: str, uri: str, database: str
     client: Any = AsyncMongoClient(uri, w="majority", journal=True)
     source_database, target = client[database], client[f"{database}_floor"]
     for name in ROUTER_COLLECTIONS:
-        for index in (await source_database[name].index_information()).values():
-            if index["key"] != [("_id", 1)]:
-                options = {key: index[key] for key in ("unique", "partialFilterExpression") if key in index}
-                await target[name].create_index(index["key"], **options)
+        await _copy_indexes(source_database[name], target[name])
     written = await _what_the_router_wrote(source_database)
     producer = _producer(bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=0, compression_type="lz4")
     await producer.start()
@@ -106,6 +105,45 @@ async def writer(bootstrap: str, topic: str, group: str, uri: str, database: str
             await asyncio.gather(*sent)
             await source.commit()
             seen += len(keys)
+            print(seen, flush=True)
+
+
+async def noter(bootstrap: str, topic: str, group: str, uri: str, database: str) -> None:
+    """Read batches of echoes; for each one keep what the notifier keeps of it, and look its message up twice."""
+    import orjson  # noqa: PLC0415 - only this floor and the next need it
+
+    client: Any = AsyncMongoClient(uri, w="majority", journal=True)
+    source_database, target = client[database], client[f"{database}_floor"]
+    await _copy_indexes(source_database.delivery_reports, target.delivery_reports)
+    async with _reading(bootstrap, topic, group) as source:
+        seen = 0
+        while True:
+            batches = await source.getmany(timeout_ms=50, max_records=BATCH)
+            bodies = [orjson.loads(record.value) for records in batches.values() for record in records]
+            if not bodies:
+                continue
+            message_ids = [body["message"]["msg_id"] for body in bodies]
+            reports = [
+                {
+                    "_id": f"{time.time_ns()}-{message_id}",
+                    "message_id": message_id,
+                    "report": "echo",
+                    "citizen_key": f"{body['sender']['id']}:{body['recipient']['id']}",
+                    "page": "first-page",
+                    "oa_id": body["sender"]["id"],
+                    "text_sha256": "0" * 64,
+                    "reported_at": datetime.now(UTC),
+                    "correlation_id": "0" * 32,
+                }
+                for message_id, body in zip(message_ids, bodies, strict=True)
+            ]
+            await target.delivery_reports.insert_many(reports, ordered=False)
+            await target.delivery_reports.find({"message_id": {"$in": message_ids}}).to_list(None)
+            await source_database.recipients.find({"message_key": {"$in": message_ids}}, {"message_key": 1}).to_list(
+                None
+            )
+            await source.commit()
+            seen += len(bodies)
             print(seen, flush=True)
 
 
@@ -132,6 +170,13 @@ async def sender(url: str, headers: str, connections: str) -> None:
                 for _ in range(int(connections)):
                     group.create_task(connection())
             print("done", flush=True)
+
+
+async def _copy_indexes(source: Any, target: Any) -> None:
+    for index in (await source.index_information()).values():
+        if index["key"] != [("_id", 1)]:
+            options = {key: index[key] for key in ("unique", "partialFilterExpression") if key in index}
+            await target.create_index(index["key"], **options)
 
 
 async def _what_the_router_wrote(database: Any) -> Any:
@@ -198,5 +243,5 @@ if __name__ == "__main__":
     else:
         import uvloop
 
-        programs: dict[str, Any] = {"consumer": consumer, "writer": writer, "sender": sender}
+        programs: dict[str, Any] = {"consumer": consumer, "writer": writer, "noter": noter, "sender": sender}
         uvloop.run(programs[program](*arguments))

@@ -12,7 +12,9 @@ from aiokafka import AIOKafkaProducer
 
 from cli.webhook_event import event_body, sign
 from shared.events import CitizenMessageReceived, Event, ReplyContent, ReplyRequested
+from shared.ids import citizen_key
 from shared.kafka import cloud_event_headers
+from shared.mongo import Document, Store, insert_new
 from shared.topics import Topic
 from shared.zalo_config import ZaloConfig, ZaloPage
 from tests.bench.floors import TEXT
@@ -37,19 +39,31 @@ TEXTS = (
 )
 
 
-def webhooks(zalo: ZaloConfig, page: ZaloPage, count: int, *, run: str) -> list[bytes]:
-    """Signed `user_send_text` webhooks of as many citizens, as complete HTTP/1.1 requests."""
+def user_id(run: str, number: int) -> str:
+    """Of a citizen of `webhooks`."""
+    return f"77{run}{number:08d}"
+
+
+def message_id(run: str, number: int) -> str:
+    """Of a message of `webhooks`."""
+    return f"bench{run}{number:08d}"
+
+
+def webhooks(
+    zalo: ZaloConfig, page: ZaloPage, count: int, *, run: str, event_name: str = "user_send_text"
+) -> list[bytes]:
+    """Signed webhooks of as many citizens, as complete HTTP/1.1 requests."""
     key = next(app for app in zalo.apps if app.app_id == page.app_id).oa_secret_keys[0].get_secret_value()
     now_ms = int(time.time() * 1_000)
     requests = []
     for number in range(count):
         body = event_body(
-            "user_send_text",
+            event_name,
             app_id=page.app_id,
             oa_id=page.oa_id,
-            user_id=f"77{run}{number:08d}",
+            user_id=user_id(run, number),
             text=TEXTS[number % len(TEXTS)],
-            message_id=f"bench{run}{number:08d}",
+            message_id=message_id(run, number),
             timestamp_ms=now_ms,
         )
         signature = sign(body, app_id=page.app_id, timestamp=str(now_ms), secret_key=key)
@@ -59,6 +73,29 @@ def webhooks(zalo: ZaloConfig, page: ZaloPage, count: int, *, run: str) -> list[
         )
         requests.append(head.encode() + body)
     return requests
+
+
+async def keep_copies(store: Store, page: ZaloPage, count: int, *, run: str) -> None:
+    """Let the ledger of broadcasts know the messages of which `webhooks` brings the echoes."""
+    now = datetime.now(UTC)
+    documents: list[Document] = [
+        {
+            "_id": f"{run}{number}",
+            "broadcast_id": run,
+            "chunk": number // 700,
+            "person": uuid.uuid4().hex,
+            "citizen_key": citizen_key(page.oa_id, user_id(run, number)),
+            "page": page.page,
+            "lane": "consultation",
+            "state": "sent",
+            "attempt": 1,
+            "marked_at": now,
+            "sent_at": now,
+            "message_key": message_id(run, number),
+        }
+        for number in range(count)
+    ]
+    await insert_new(store["recipients"], documents)
 
 
 async def fire(url: str, requests: Sequence[bytes], *, connections: int) -> list[float]:

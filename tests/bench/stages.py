@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from shared.mongo import open_store
 from shared.settings import HubSettings
-from shared.topics import CITIZEN_MESSAGES, REPLIES_REQUESTED
+from shared.topics import CITIZEN_MESSAGES, DELIVERY_REPORTS, REPLIES_REQUESTED
 from shared.zalo_config import ZaloConfig, load_zalo_config
 from stack.ports import find_free
 from tests.bench import load
@@ -234,6 +234,68 @@ async def notifier(bench: Bench, *, items: int, rounds: int) -> Comparison:
                     series.rounds.append(one)
         result.ours.peak_mebibytes = peak_mebibytes(hub.pid("notifier"))
         result.floors["bare"].peak_mebibytes = peak_mebibytes(floor.pid)
+    return result
+
+
+async def echoes(bench: Bench, *, items: int, rounds: int) -> Comparison:
+    """Echoes of a broadcast: from the webhook through Kafka to the copy that is known. Floor: the same, bare.
+
+    The CPU is that of both programs of a side.
+    """
+    hub, page, group = bench.hub, bench.zalo.pages[0], secrets.token_hex(4)
+    result = Comparison("echoes", Series("intake and notifier"), {"bare": Series("bare ASGI, consumer and driver")})
+    topic = await bench.make_topic("floor-echoes", DELIVERY_REPORTS.partitions)
+    port = str(find_free(set()))
+    store = open_store(HubSettings(mongo_uri=SecretStr(bench.mongo), mongo_database=DATABASE))
+    with (
+        bench.only("intake", "notifier"),
+        Floor("intake", bench.kafka, topic, port) as taker,
+        Floor("noter", bench.kafka, topic, f"n{group}", bench.mongo, DATABASE) as noter,
+    ):
+        hub.wait_ready("notifier")
+        taker.line()
+        while noter.line() != "ready":
+            pass
+        at_the_floor = 0
+
+        def handled() -> float:
+            return counter(
+                str(hub.state.notifier), "hub_events_handled", topic=DELIVERY_REPORTS.name, outcome="handled"
+            )
+
+        async def side(url: str, pids: tuple[int, int], is_over: Callable[[], Awaitable[None]]) -> Round:
+            run = f"{secrets.randbelow(900) + 100}{time.time_ns() % 1_000_000:06d}"
+            await load.keep_copies(store, page, items, run=run)
+            requests = load.webhooks(bench.zalo, page, items, run=run, event_name="oa_send_text")
+            before, started = sum(map(cpu_seconds, pids)), time.perf_counter()
+            await asyncio.gather(load.fire(url, requests, connections=CONNECTIONS), is_over())
+            return Round(items, time.perf_counter() - started, sum(map(cpu_seconds, pids)) - before)
+
+        async def ours() -> Round:
+            base = handled()
+            return await side(
+                str(hub.state.intake),
+                (hub.pid("intake"), hub.pid("notifier")),
+                lambda: _until(handled, base + items),
+            )
+
+        async def until_noted() -> None:
+            nonlocal at_the_floor
+            wanted = at_the_floor + items
+            while at_the_floor < wanted:
+                at_the_floor = int(await asyncio.to_thread(noter.line))
+
+        async def bare() -> Round:
+            return await side(f"http://127.0.0.1:{port}", (taker.pid, noter.pid), until_noted)
+
+        for number in range(rounds + 1):
+            for series, one in ((result.ours, ours), (result.floors["bare"], bare)):
+                done = await one()
+                if number:  # the first one warms up
+                    series.rounds.append(done)
+        result.ours.peak_mebibytes = peak_mebibytes(hub.pid("intake")) + peak_mebibytes(hub.pid("notifier"))
+        result.floors["bare"].peak_mebibytes = peak_mebibytes(taker.pid) + peak_mebibytes(noter.pid)
+    await store.close()
     return result
 
 
