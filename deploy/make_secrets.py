@@ -40,6 +40,7 @@ def demo_zalo_config() -> dict[str, Any]:
         "oa_api_url": SIMULATOR_URL,
         "oauth_url": SIMULATOR_URL,
         "upload_url": SIMULATOR_URL,
+        "business_url": SIMULATOR_URL,
         "apps": [
             {
                 "app_id": DEMO_APP_ID,

@@ -84,6 +84,7 @@ class ZaloConfig(BaseSettings):
         oa_api_url: base address of the OA API, without a path.
         oauth_url: base address of OAuth.
         upload_url: base address of uploads.
+        business_url: base address of templates by phone number.
         apps: list of apps with their secrets, shaped as in `config/zalo.example.yaml`; overrides the file's list.
         pages: list of pages with their apps and first refresh tokens; overrides the file's list.
     """
@@ -93,6 +94,7 @@ class ZaloConfig(BaseSettings):
     oa_api_url: str = "https://openapi.zalo.me"
     oauth_url: str = "https://oauth.zaloapp.com"
     upload_url: str = "https://openapi.zalo.me"
+    business_url: str = "https://business.openapi.zalo.me"
     apps: tuple[ZaloApp, ...] = Field(min_length=1)
     pages: tuple[ZaloPage, ...] = Field(min_length=1)
 

@@ -37,7 +37,8 @@ def write_demo_config(file: Path, simulator_url: str, data_dir: Path) -> None:
         if slug not in known:
             highest += 1
         pages.append((known.get(slug) or _new_page(slug, highest)) | {"name": name})
-    config |= {"oa_api_url": simulator_url, "oauth_url": simulator_url, "upload_url": simulator_url, "pages": pages}
+    addresses = ("oa_api_url", "oauth_url", "upload_url", "business_url")
+    config |= {**dict.fromkeys(addresses, simulator_url), "pages": pages}
     write_private(file, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
 
 

@@ -179,6 +179,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
     copy_client = CopyClient(
         zalo_config,
         rules.errors,
+        rules.business_errors,
         timeout_seconds=settings.zalo_timeout_seconds,
         connect_timeout_seconds=settings.zalo_connect_timeout_seconds,
         connections=settings.broadcast_workers * settings.broadcast_wave,

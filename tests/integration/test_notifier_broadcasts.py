@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from services.notifier.adapters.zalo import MESSAGE_PATH
-from services.notifier.adapters.zalo_copies import TEMPLATE_PATH
+from services.notifier.adapters.zalo_copies import PHONE_PATH, TEMPLATE_PATH
 from services.notifier.domain.broadcast import Content, TemplateContent
 from services.notifier.domain.copies import Chunk, Row
 from services.notifier.domain.lanes import Hours
@@ -236,6 +236,38 @@ async def test_two_ordinary_broadcasts_at_the_same_moment_come_to_one_copy_each(
     assert max(small.copies.values(), default=0) <= 1
     both = [await small.rooms.copies.progress(name) for name in ("b1", "b2")]
     assert all(sum(progress.states.values()) == progress.people == 40 for progress in both)
+
+
+async def test_a_template_by_phone_reaches_those_who_gave_a_number(small: Stage) -> None:
+    lanes = small.rooms.runner.rulebook.lanes
+    at_any_hour = tuple(replace(rule, hours=None) for rule in lanes.lanes)
+    small.rooms.runner.rulebook.lanes = replace(lanes, lanes=at_any_hour)
+    at = small.rooms.clock.now()
+    phones: list[dict[str, Any]] = [{}, {"profile": {"phone": "0900000001"}}, {"profile": {"phone": "84900000002"}}]
+    stopped = {"profile": {"phone": "0900000003"}, "choices": STOPPED}
+    await small.fill([a_contact(number, at=at, **more) for number, more in enumerate([*phones, stopped])])
+    template = TemplateContent(template_id="200003", data={"otp": "1"}, text="Mã", by_user_id=False, by_phone=True)
+    small.stub.behaviours.append(refuses(-108, "Phone number is invalid"))
+
+    await small.schedule("b1", people=4, content=Content(template=template), pays=True)
+    await small.work("b1")
+
+    assert {call.path for call in small.stub.calls if "template" in call.path} == {PHONE_PATH}
+    (call,) = small.stub.applied
+    assert call.body == {
+        "tracking_id": call.body["tracking_id"],
+        "phone": call.body["phone"],
+        "template_id": "200003",
+        "template_data": {"otp": "1"},
+    }
+    assert await small.store["recipients"].find_one({"_id": call.body["tracking_id"], "state": "sent"}) is not None
+    assert {one.body["phone"] for one in small.stub.calls if one.path == PHONE_PATH} == {"84900000001", "84900000002"}
+    progress = await small.rooms.copies.progress("b1")
+    assert progress.reasons == {
+        ("skipped", "contact.no_phone"): 1,
+        ("skipped", "contact.opted_out"): 1,
+        ("failed", "zalo.phone_invalid"): 1,
+    }
 
 
 async def test_a_template_reaches_those_whom_a_message_may_not(small: Stage) -> None:

@@ -13,7 +13,7 @@ from services.notifier.adapters.contact_store import contact_choices
 from services.notifier.domain.audience import Audience, ContactView, Terms, matches
 from services.notifier.domain.choices import Wishes, wishes
 from services.notifier.domain.copies import slice_of
-from services.notifier.domain.lanes import Reach
+from services.notifier.domain.lanes import Reach, zalo_phone
 from shared.mongo import Document, Store, store_errors
 
 SAMPLE_SHARE = 256
@@ -124,7 +124,7 @@ def _view(document: Document, wanted: Wishes) -> ContactView:
             opted_out=wanted.opted_out,
             last_interaction_at=document.get("last_interaction_at"),
             withdrawn_at=document.get("withdrawn_at"),
-            phone=str(phone) if phone else None,
+            phone=zalo_phone(phone),
         ),
         followed_at=document.get("followed_at"),
         topics=wanted.topics,

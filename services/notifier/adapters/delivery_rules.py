@@ -35,6 +35,7 @@ class _CodeRow(_Rule):
 
 class _ErrorsFile(_Row):
     codes: dict[int, _CodeRow]
+    business_codes: dict[int, _CodeRow]
     http_statuses: dict[int, _Rule]
 
 
@@ -89,19 +90,25 @@ def load_delivery_rules(data_dir: Path) -> DeliveryRules:
     errors = read_rules(folder / "zalo_errors.yaml", _ErrorsFile)
     retries = read_rules(folder / "retries.yaml", _RetriesFile)
     windows = read_rules(folder / "windows.yaml", _WindowsFile)
-    table = ErrorTable(
-        codes={
-            code: CodeRules(row.rule(), {word: rule.rule() for word, rule in row.text.items()})
-            for code, row in errors.codes.items()
-        },
-        http_statuses={status: row.rule() for status, row in errors.http_statuses.items()},
+    statuses = {status: row.rule() for status, row in errors.http_statuses.items()}
+    table, business_table = (
+        ErrorTable(
+            codes={
+                code: CodeRules(row.rule(), {word: rule.rule() for word, rule in row.text.items()})
+                for code, row in rows.items()
+            },
+            http_statuses=statuses,
+        )
+        for rows in (errors.codes, errors.business_codes)
     )
-    used = {rule.schedule for rules in table.codes.values() for rule in (rules.usual, *rules.by_text.values())}
-    used |= {rule.schedule for rule in table.http_statuses.values()}
+    known = [*table.codes.values(), *business_table.codes.values()]
+    used = {rule.schedule for rules in known for rule in (rules.usual, *rules.by_text.values())}
+    used |= {rule.schedule for rule in statuses.values()}
     if missing := sorted({name for name in used | NEEDED_SCHEDULES if name is not None} - set(retries.schedules)):
         raise ConfigurationError(f"{folder}/retries.yaml lacks the schedules {', '.join(missing)}")
     return DeliveryRules(
         errors=table,
+        business_errors=business_table,
         schedules={
             name: RetrySchedule(
                 row.waits_seconds,

@@ -480,7 +480,7 @@ def accepted(answer: dict[str, Any]) -> Accepted:
     data = answer.get("data")
     if not isinstance(data, dict):
         return Accepted(None)
-    message_id = data.get("message_id")
+    message_id = data.get("message_id") or data.get("msg_id")  # the business host's name
     quota = data.get("quota")
     quota_type = quota.get("quota_type") if isinstance(quota, dict) else None
     return Accepted(

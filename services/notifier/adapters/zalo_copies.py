@@ -1,11 +1,11 @@
 """Zalo's message API for broadcasts: one content to many people, each body put together from prepared bytes.
 
-Source: reference of the OA Open API v3 (message/cs, message/template).
+Source: reference of the OA Open API v3 (message/cs, message/template) and of the business host (message/template).
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import orjson
@@ -26,16 +26,27 @@ from shared.events import ReplyContent
 from shared.zalo_config import ZaloConfig
 
 TEMPLATE_PATH = "/v3.0/oa/message/template"
+PHONE_PATH = "/message/template"
 _WHOM = "-"
 
 
 @dataclass(frozen=True)
 class Form:
-    """A content as Zalo takes it: what comes before and after the person's id."""
+    """A content as Zalo takes it: what comes before and after the person's id, or their number.
+
+    Attributes:
+        by_phone: goes to the business host, with our id of the copy, by which Zalo's delivery report names it.
+    """
 
     path: str
     before: bytes
     after: bytes
+    by_phone: bool = False
+
+    def body(self, address: "Address") -> bytes:
+        """The whole body for one person."""
+        whom = f'{address.tracking_id}","phone":"{address.phone}' if self.by_phone else address.user_id
+        return self.before + whom.encode("ascii") + self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,8 @@ class Address:
     user_id: str
     app_id: str
     access_token: str
+    phone: str | None = None
+    tracking_id: str = ""
 
 
 def message_form(content: ReplyContent) -> Form:
@@ -58,9 +71,25 @@ def template_form(content: TemplateContent) -> Form:
     return _form(TEMPLATE_PATH, orjson.dumps(body))
 
 
-def _form(path: str, body: bytes) -> Form:
-    before, after = body.split(b'"user_id":"-"', 1)
-    return Form(path, before + b'"user_id":"', b'"' + after)
+def phone_form(content: TemplateContent) -> Form:
+    """An approved template, by phone number."""
+    body = {"tracking_id": _WHOM, "template_id": content.template_id, "template_data": content.data}
+    return replace(_form(PHONE_PATH, orjson.dumps(body), hole="tracking_id"), by_phone=True)
+
+
+def _form(path: str, body: bytes, *, hole: str = "user_id") -> Form:
+    name = f'"{hole}":"'.encode()
+    before, after = body.split(name + b'-"', 1)
+    return Form(path, before + name, b'"' + after)
+
+
+@dataclass(frozen=True)
+class _Host:
+    """One of Zalo's two message hosts, and what its error codes mean."""
+
+    url: str
+    errors: ErrorTable
+    connections: BulkConnections
 
 
 class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
@@ -69,6 +98,7 @@ class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
     Args:
         config: the addresses and apps.
         errors: what the codes mean.
+        business_errors: what those of the business host mean.
         timeout_seconds: of all calls of one `send` together.
         connect_timeout_seconds: of one connection.
         connections: the most at once.
@@ -78,30 +108,38 @@ class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
         self,
         config: ZaloConfig,
         errors: ErrorTable,
+        business_errors: ErrorTable,
         *,
         timeout_seconds: float,
         connect_timeout_seconds: float,
         connections: int,
     ) -> None:
-        self._errors = errors
         self._apps = {app.app_id: app for app in config.apps}
-        self._url = config.oa_api_url
         self._timeout_seconds = timeout_seconds
-        self._connections = BulkConnections(
-            config.oa_api_url,
-            connections=connections,
-            connect_timeout_seconds=connect_timeout_seconds,
-            idle_seconds=KEEP_ALIVE_SECONDS,
+        self._oa, self._business = (
+            _Host(
+                url,
+                table,
+                BulkConnections(
+                    url,
+                    connections=connections,
+                    connect_timeout_seconds=connect_timeout_seconds,
+                    idle_seconds=KEEP_ALIVE_SECONDS,
+                ),
+            )
+            for url, table in ((config.oa_api_url, errors), (config.business_url, business_errors))
         )
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._connections.close()
+        for host in (self._oa, self._business):
+            await host.connections.close()
 
     async def send(self, form: Form, addresses: Sequence[Address]) -> list[SendOutcome]:
         """One call for each address, side by side."""
+        host = self._business if form.by_phone else self._oa
         heads: dict[tuple[str, str], bytes] = {}
         requests = []
         for address in addresses:
@@ -109,7 +147,7 @@ class CopyClient(AbstractAsyncContextManager["CopyClient", None]):
             head = heads.get(sender)
             if head is None:
                 app = self._apps[address.app_id]
-                head = heads[sender] = request_head(self._url, form.path, app, address.access_token)
-            requests.append(whole_request(head, form.before + address.user_id.encode("ascii") + form.after))
-        outcomes = await self._connections.post(requests, timeout_seconds=self._timeout_seconds)
-        return [read_outcome(self._errors, outcome) for outcome in outcomes]
+                head = heads[sender] = request_head(host.url, form.path, app, address.access_token)
+            requests.append(whole_request(head, form.body(address)))
+        outcomes = await host.connections.post(requests, timeout_seconds=self._timeout_seconds)
+        return [read_outcome(host.errors, outcome) for outcome in outcomes]

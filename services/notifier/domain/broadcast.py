@@ -56,6 +56,8 @@ class TemplateContent(BaseModel):
 
     Attributes:
         text: what the person reads, for the preview and to recognise Zalo's echo; the template with its values in it.
+        by_user_id: by the page's user id; false for templates that Zalo sends by phone number only (-249).
+        by_phone: by a number that the person gave us, where the user id does not do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +68,14 @@ class TemplateContent(BaseModel):
         Annotated[str, StringConstraints(min_length=1, max_length=1_000)],
     ] = Field(default_factory=dict, max_length=50)
     text: str = Field(min_length=1, max_length=2_000)
+    by_user_id: bool = True
     by_phone: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_way(self) -> Self:
+        if not (self.by_user_id or self.by_phone):
+            raise ValueError("a template goes by_user_id or by_phone, or both")
+        return self
 
 
 class ArticlePart(BaseModel):
@@ -130,7 +139,8 @@ class Content(BaseModel):
             return frozenset({"article"})
         lanes = set[Lane](PERSONAL_LANES[:2] if self.message is not None else ())
         if self.template is not None:
-            lanes |= {"template_user", "template_phone"} if self.template.by_phone else {"template_user"}
+            lanes |= {"template_user"} if self.template.by_user_id else set()
+            lanes |= {"template_phone"} if self.template.by_phone else set()
         return frozenset(lanes)
 
 

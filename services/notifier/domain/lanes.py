@@ -6,6 +6,7 @@ broadcast, and again at the moment of sending.
 Source: `data/delivery/lanes.yaml`, docs/architecture/broadcasts.md.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -157,7 +158,7 @@ class Reach:
     Attributes:
         unfollowed: they left the page; somebody of whom neither a follow nor an unfollow is known has not.
         opted_out: they told us, on this page, to send no broadcasts.
-        phone: a number they gave us.
+        phone: a number they gave us, as Zalo takes it (84…).
     """
 
     citizen_key: str
@@ -201,6 +202,17 @@ class Refused:
 Choice: TypeAlias = Chosen | Refused
 
 _COST_ORDER: dict[Cost, int] = {"free": 0, "package": 1, "billed": 2}
+
+
+def zalo_phone(told: object) -> str | None:
+    """A mobile number of Vietnam as Zalo takes it; None for anything else.
+
+    Args:
+        told: what a person wrote or Zalo passed on: 0901…, 84901…, +84 901…, or a number.
+    """
+    digits = re.sub(r"[\s.\-+()]", "", str(told))
+    digits = "84" + digits[1:] if digits.startswith("0") else digits
+    return digits if re.fullmatch(r"84[0-9]{9}", digits) else None
 
 
 def choose_lane(reaches: Sequence[Reach], offer: Offer, rules: LanesOfDay, window: WindowRule, now: datetime) -> Choice:

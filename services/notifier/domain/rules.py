@@ -94,9 +94,15 @@ class LookUpRule:
 
 @dataclass(frozen=True)
 class DeliveryRules:
-    """All rules together."""
+    """All rules together.
+
+    Attributes:
+        errors: of the OA API.
+        business_errors: of the host that sends templates by phone number.
+    """
 
     errors: ErrorTable
+    business_errors: ErrorTable
     schedules: dict[str, RetrySchedule]
     uncertain_checks: tuple[timedelta, ...]
     reply_look_up: LookUpRule

@@ -17,7 +17,7 @@ from typing import TypeVar
 from prometheus_client import Counter as Metric
 
 from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
-from services.notifier.adapters.zalo_copies import Address, Form, message_form, template_form
+from services.notifier.adapters.zalo_copies import Address, Form, message_form, phone_form, template_form
 from services.notifier.domain.audience import ContactView, Terms, plan
 from services.notifier.domain.broadcast import Broadcast
 from services.notifier.domain.copies import (
@@ -30,6 +30,7 @@ from services.notifier.domain.copies import (
     Skip,
     Skipped,
     cap_verdict,
+    copy_id,
     state_after,
 )
 from services.notifier.domain.lanes import Chosen, Lane
@@ -245,6 +246,7 @@ class ChunkSender:
                     page=reach.page,
                     oa_id=reach.oa_id,
                     user_id=reach.user_id,
+                    phone=reach.phone,
                     lane=lane,
                     keys=tuple(contact.reach.citizen_key for contact in contacts),
                     attempt=1 if row is None else row.attempt + 1,
@@ -378,7 +380,16 @@ class ChunkSender:
                 ready.append((copy, token))
         if not ready:
             return results
-        addresses = [Address(copy.user_id, self._app_by_oa[copy.oa_id], token.value) for copy, token in ready]
+        addresses = [
+            Address(
+                user_id=copy.user_id,
+                app_id=self._app_by_oa[copy.oa_id],
+                access_token=token.value,
+                phone=copy.phone,
+                tracking_id=copy_id(work.broadcast.id, copy.person),
+            )
+            for copy, token in ready
+        ]
         started_at = now
         outcomes = await self._outside.zalo.send(form, addresses)
         crash_point("notifier.broadcast.after_call")
@@ -473,5 +484,7 @@ def _forms(broadcast: Broadcast) -> dict[Lane, tuple[Form, str]]:
         form = message_form(message), text_digest(message.text)
         forms |= {"answer": form, "consultation": form}
     if content.template is not None:
-        forms["template_user"] = template_form(content.template), text_digest(content.template.text)
+        digest = text_digest(content.template.text)
+        forms["template_user"] = template_form(content.template), digest
+        forms["template_phone"] = phone_form(content.template), digest
     return forms

@@ -140,7 +140,7 @@ def settings_of(mongo_uri: str, store: Store, stub: ZaloStub, folder: Path, **ch
         for oa_id, page in stub.pages.items()
     ]
     apps = [{"app_id": APP_ID, "app_secret": "s", "oa_secret_keys": ["k"]}]
-    addresses = dict.fromkeys(("oa_api_url", "oauth_url", "upload_url"), stub.url)
+    addresses = dict.fromkeys(("oa_api_url", "oauth_url", "upload_url", "business_url"), stub.url)
     config.write_text(json.dumps({**addresses, "apps": apps, "pages": pages}), "utf-8")
     filled = {
         "mongo_uri": mongo_uri,

@@ -1,5 +1,6 @@
 """Each error code of Zalo's table, and what we do about it."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,32 @@ EXPECTED: dict[int, tuple[str, str, float | None]] = {
 }
 
 
+BUSINESS: dict[int, tuple[str, str, float | None]] = {
+    -108: ("permanent", "zalo.phone_invalid", None),
+    -124: ("token", "zalo.token_invalid", 30),
+    -133: ("retryable", "zalo.night", 13.5 * 3600),
+    -144: ("quota", "zalo.phone_quota_used", None),
+}
+
+
 def test_the_table_has_exactly_the_documented_codes() -> None:
     assert set(RULES.errors.codes) == set(EXPECTED)
+    assert set(RULES.business_errors.codes) == set(BUSINESS)
+
+
+@pytest.mark.parametrize("code", sorted(BUSINESS))
+def test_a_code_of_the_business_host_has_its_class_its_reason_and_its_next_step(code: int) -> None:
+    error_class, reason, seconds = BUSINESS[code]
+    outcome = read_answer(RULES.business_errors, 200, {}, {"error": code, "message": "refused"})
+    assert isinstance(outcome, Refused)
+    assert (outcome.rule.error_class, outcome.rule.reason) == (error_class, reason)
+    step = next_step(outcome, a_claimed_reply(), schedules=RULES.schedules, now=NOW)
+    assert step == (Fail(reason) if seconds is None else TryAgain(NOW + timedelta(seconds=seconds), reason, 1))
+
+
+def test_the_hosts_do_not_share_their_codes() -> None:
+    for code, table in ((-213, RULES.business_errors), (-108, RULES.errors)):
+        assert isinstance(read_answer(table, 200, {}, {"error": code, "message": "?"}), Unknown)
 
 
 @pytest.mark.parametrize("code", sorted(EXPECTED))

@@ -20,6 +20,7 @@ from services.notifier.domain.lanes import (
     cap_reached,
     choose_lane,
     quiet_until,
+    zalo_phone,
 )
 from services.notifier.domain.rules import VIETNAM
 from shared.errors import ConfigurationError
@@ -106,6 +107,26 @@ def test_a_person_is_reached_on_the_cheapest_page_they_used_last() -> None:
 
 def test_the_reason_is_that_of_the_page_they_used_last() -> None:
     assert outcome(a_reach("left", hours_ago=1, unfollowed=True), a_reach("silent", hours_ago=200)) == "window.closed"
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ("0900000001", "84900000001"),
+        ("84900000001", "84900000001"),
+        (84900000001, "84900000001"),
+        ("+84 900.000-001", "84900000001"),
+        ("900000001", None),
+        ("1138", None),
+        ("0900000001a", None),
+        ('84900000001","x":"', None),
+        ("８４９００００００００１", None),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_a_phone_number_is_written_as_zalo_takes_it_or_is_none(told: object, number: str | None) -> None:
+    assert zalo_phone(told) == number
 
 
 def test_a_template_by_phone_needs_a_phone_and_the_day() -> None:

@@ -98,6 +98,7 @@ class ZaloStub:
             oa_api_url=self.url,
             oauth_url=self.url,
             upload_url=self.url,
+            business_url=self.url,
             apps=[{"app_id": APP_ID, "app_secret": APP_SECRET, "oa_secret_keys": ["k"], **app}],
             pages=[
                 {"page": slug, "oa_id": oa_id, "app_id": APP_ID, "refresh_token": f"{FIRST_REFRESH_TOKEN}-{oa_id}"}
@@ -110,6 +111,7 @@ class ZaloStub:
         app.router.add_post("/v4/oa/access_token", self._refresh)
         app.router.add_post("/v3.0/oa/message/cs", self._message)
         app.router.add_post("/v3.0/oa/message/template", self._message)
+        app.router.add_post("/message/template", self._message)
         app.router.add_post("/v2.0/oa/message", self._message)
         app.router.add_get("/v2.0/oa/conversation", self._conversation)
         app.router.add_post("/v2.0/oa/upload/{kind}", self._upload)

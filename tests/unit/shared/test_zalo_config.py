@@ -15,7 +15,14 @@ PAGE = {"page": "tan-chanh-hiep", "oa_id": "8", "app_id": "1", "name": "TÃ¢n ChÃ
 
 @pytest.fixture(autouse=True)
 def _no_zalo_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ZALO_APPS", "ZALO_PAGES", "ZALO_OA_API_URL", "ZALO_OAUTH_URL", "ZALO_UPLOAD_URL"):
+    for name in (
+        "ZALO_APPS",
+        "ZALO_PAGES",
+        "ZALO_OA_API_URL",
+        "ZALO_OAUTH_URL",
+        "ZALO_UPLOAD_URL",
+        "ZALO_BUSINESS_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -16,7 +16,14 @@ DATA = ROOT / "data"
 
 @pytest.fixture(autouse=True)
 def no_zalo_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ZALO_APPS", "ZALO_PAGES", "ZALO_OA_API_URL", "ZALO_OAUTH_URL", "ZALO_UPLOAD_URL"):
+    for name in (
+        "ZALO_APPS",
+        "ZALO_PAGES",
+        "ZALO_OA_API_URL",
+        "ZALO_OAUTH_URL",
+        "ZALO_UPLOAD_URL",
+        "ZALO_BUSINESS_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -25,7 +32,7 @@ def test_the_demonstration_has_fifteen_pages_that_the_services_accept(tmp_path: 
     zalo.write_demo_config(file, "http://127.0.0.1:20001", DATA)
     config = load_zalo_config(file)
     assert len(config.pages) == 15
-    assert config.oa_api_url == config.oauth_url == config.upload_url == "http://127.0.0.1:20001"
+    assert {config.oa_api_url, config.oauth_url, config.upload_url, config.business_url} == {"http://127.0.0.1:20001"}
     assert all(len(page.oa_id) == 19 for page in config.pages)
     assert config.page_named("tan-chanh-hiep") is not None
 
