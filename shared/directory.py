@@ -110,6 +110,17 @@ class Directory:
         """Who took over from each unit that ended."""
         return {unit.slug: unit.succeeded_by for unit in self.units if unit.succeeded_by}
 
+    def heirs(self, view: DirectoryView) -> dict[str, str]:
+        """Who answers on that day for each unit that has ended, over as many mergers as there were."""
+        successors, heirs = self.successors(), dict[str, str]()
+        for slug in successors.keys() - view.units.keys():
+            heir, passed = successors[slug], {slug}
+            while heir not in view.units and heir in successors and heir not in passed:
+                passed.add(heir)
+                heir = successors[heir]
+            heirs[slug] = heir
+        return heirs
+
 
 class UnitChange(BaseModel):
     """A merger, split, rename or move of pages on one day: `directory/changes/*.yaml`.

@@ -5,7 +5,7 @@ the order of persons, so that a million of them need no memory.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, TypeAlias
 
@@ -81,6 +81,7 @@ class Terms:
     Attributes:
         unit_by_page: of the day.
         now: by the database's clock.
+        heirs: who answers now for wards that have ended, which people chose before a merger.
     """
 
     audience: Audience
@@ -89,6 +90,7 @@ class Terms:
     window: WindowRule
     unit_by_page: Mapping[str, str]
     now: datetime
+    heirs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,12 @@ NOBODY = Had()
 def matches(contact: ContactView, terms: Terms) -> bool:
     """Whether the audience means this contact."""
     audience, unit = terms.audience, terms.unit_by_page.get(contact.reach.page)
+    wards = [terms.heirs.get(ward, ward) for ward in contact.wards] or ([unit] if unit else [])
     last = contact.reach.last_interaction_at
     within = audience.interacted_within_hours
     return (
         (not audience.units or unit in audience.units)
-        and (not audience.wards or _any(audience.wards, contact.wards or ([unit] if unit else [])))
+        and (not audience.wards or _any(audience.wards, wards))
         and (not audience.topics or not contact.topics or _any(audience.topics, contact.topics))
         and (not audience.tags or _any(audience.tags, contact.tags))
         and (not audience.languages or (contact.language or "vi") in audience.languages)

@@ -25,14 +25,24 @@ class Rulebook:
     directory: Directory
 
     def terms(self, draft: Draft, now: datetime) -> Terms:
-        """What planning this draft's recipients rests on at a moment."""
+        """What planning this draft's recipients rests on at a moment.
+
+        A unit that has ended since the draft was written stands for the one that answers for it now.
+        """
         day = now.astimezone(VIETNAM).date()
+        view = self.directory.as_of(day)
+        heirs = self.directory.heirs(view)
+        named = {
+            name: tuple(dict.fromkeys(heirs.get(slug, slug) for slug in slugs))
+            for name, slugs in (("units", draft.audience.units), ("wards", draft.audience.wards))
+        }
         return Terms(
-            audience=draft.audience,
+            audience=draft.audience.model_copy(update=named),
             offer=draft.offer,
             rules=self.lanes.on(day),
             window=self.rules.window_on(day),
-            unit_by_page=self.directory.as_of(day).unit_by_page,
+            unit_by_page=view.unit_by_page,
+            heirs=heirs,
             now=now,
         )
 
