@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from cli.errors import CommandError, ExitCode
 from cli.settings import load_settings
 from cli.terminal import Terminal, run
-from services.router.offline import LineInvalid, OfflineRouter, as_line, parse
+from services.router.offline import BATCH, Line, LineInvalid, OfflineRouter, as_line, parse
 
 
 def understand(
@@ -37,17 +38,17 @@ async def _understand(file: Path, model: str | None, terminal: Terminal) -> None
         raise _unreadable(file, error) from error
     bad = 0
     with lines:
-        for number, raw in enumerate(lines, 1):
-            if not raw.strip():
-                continue
-            try:
-                line = parse(raw)
-                answer = as_line(line, router.understand(line))
-            except LineInvalid as error:
-                bad += 1
-                terminal.err.print(f"line {number}: {error} [{error.code}]", markup=False)
-                continue
-            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        numbered = ((number, raw) for number, raw in enumerate(lines, 1) if raw.strip())
+        while batch := list(islice(numbered, BATCH)):
+            read: list[Line] = []
+            for number, raw in batch:
+                try:
+                    read.append(parse(raw))
+                except LineInvalid as error:
+                    bad += 1
+                    terminal.err.print(f"line {number}: {error} [{error.code}]", markup=False)
+            for line, understood in zip(read, router.understand_all(read), strict=True):
+                sys.stdout.write(json.dumps(as_line(line, understood), ensure_ascii=False) + "\n")
     if bad:
         raise typer.Exit(ExitCode.NOT_WELL)
 

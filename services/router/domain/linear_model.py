@@ -80,6 +80,7 @@ class LinearModel:
     Attributes:
         card: what the arrays mean.
         features: names, in the order of the rows.
+        weights: a row for each feature.
     """
 
     def __init__(
@@ -99,8 +100,8 @@ class LinearModel:
         # One table, so that a text is one look-up: a subtopic's weight is nothing where the files have none.
         finer = np.zeros((main.shape[0], subtopic.shape[1]), dtype=np.float32)
         finer[: subtopic.shape[0]] = subtopic
-        self._weights, self._bias = np.ascontiguousarray(np.hstack([main, finer])), bias
-        self._table = FeatureTable(self.features, self._weights)
+        self.weights, self._bias = np.ascontiguousarray(np.hstack([main, finer])), bias
+        self._table = FeatureTable(self.features, self.weights)
         self._is_telling = np.array(
             [at < card.shown_features and name[:2] in _TELLING for at, name in enumerate(features)], dtype=np.bool_
         )
@@ -157,7 +158,7 @@ class LinearModel:
         sizes = [len(one.numbers) for one in scores]
         numbers = np.concatenate([one.numbers for one in scores])
         columns = np.repeat([self.card.categories.index(category) for category in categories], sizes)
-        spoke = self._weights[numbers, columns] * np.concatenate([one.weights for one in scores])
+        spoke = self.weights[numbers, columns] * np.concatenate([one.weights for one in scores])
         speaking = np.flatnonzero(spoke > 0)
         owners = np.repeat(np.arange(len(scores)), sizes)[speaking].tolist()
         told: list[list[tuple[float, str]]] = [[] for _ in scores]

@@ -1,0 +1,140 @@
+"""Understanding without a broker or a database: category and unit of written messages, on one core.
+
+Turn and turn about in one process: a batch at a time, one by one, with twenty times the places in the gazetteer, and a
+floor that folds and hashes the same texts and multiplies them with the same table of weights.
+"""
+
+import gc
+import itertools
+import json
+import re
+import tempfile
+import time
+import unicodedata
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from services.router.learning.corpus import load_messages
+from services.router.learning.variants import in_teencode, with_typos, without_diacritics
+from services.router.offline import Line, OfflineRouter
+from tests.bench.measure import Comparison, Round, Series
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+BATCH = 64
+SINGLE = 1_000
+"""So many are read one by one in a round."""
+TIMES_THE_PLACES = 20
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def understand(*, items: int, rounds: int) -> Comparison:
+    """Category and unit of `items` messages a round; seconds are CPU seconds, so that a busy machine counts less."""
+    texts = _texts(items)
+    lines = [Line(id=at, text=text, page="tan-chanh-hiep") for at, text in enumerate(texts)]
+    single, larger, floor = "one by one", f"gazetteer {TIMES_THE_PLACES} times", "floor"
+    what = {
+        single: "the same, one by one",
+        larger: f"the same, with {TIMES_THE_PLACES} times the places",
+        floor: "floor: folding, hashing, the bare product of weights",
+    }
+    result = Comparison(
+        "understand", Series("category and unit, in batches"), {key: Series(text) for key, text in what.items()}
+    )
+    router = OfflineRouter(DATA)
+    with tempfile.TemporaryDirectory() as folder:
+        large = OfflineRouter(_with_more_places(Path(folder)), understanding=router.understanding)
+    bare = _Bare(router.understanding.model.weights)
+    gc.freeze()  # the tables are no garbage
+    for number in range(rounds + 1):
+        measured = {
+            "": _timed(router.understand_all, lines),
+            single: _one_by_one(router, lines[:SINGLE]),
+            larger: _timed(large.understand_all, lines),
+            floor: _timed(bare.scores, texts),
+        }
+        if number:  # the first one warms up
+            for key, one in measured.items():
+                (result.floors[key] if key else result.ours).rounds.append(one)
+    return result
+
+
+def _texts(count: int) -> list[str]:
+    """Written messages of the training, some without diacritics, mistyped or in teencode; every one is another."""
+    written = [example.text for example in load_messages(DATA / "understanding" / "messages")]
+    chosen = sorted(written, key=lambda text: zlib.crc32(text.encode()))[:count]
+    changes: tuple[Callable[[str], str], ...] = (str, str, str, str, str, without_diacritics, without_diacritics)
+    changes += (without_diacritics, with_typos, in_teencode)
+    return [changes[at % len(changes)](text) for at, text in enumerate(chosen)]
+
+
+def _timed(work: Callable[[Any], Any], items: Sequence[Any]) -> Round:
+    spent = 0.0
+    each = []
+    for start in range(0, len(items), BATCH):
+        batch = items[start : start + BATCH]
+        before = time.thread_time()
+        work(batch)
+        each.append(time.thread_time() - before)
+        spent += each[-1]
+    return Round(len(items), spent, spent, each)
+
+
+def _one_by_one(router: OfflineRouter, lines: Sequence[Line]) -> Round:
+    each = []
+    for line in lines:
+        before = time.thread_time()
+        router.understand(line)
+        each.append(time.thread_time() - before)
+    return Round(len(lines), sum(each), sum(each), each)
+
+
+class _Bare:
+    """What any linear model over hashed words, pairs and parts of words costs in this language."""
+
+    def __init__(self, weights: Any) -> None:
+        self._weights = weights
+
+    def scores(self, texts: Sequence[str]) -> Any:
+        """A row of sums for each text."""
+        size = len(self._weights)
+        numbers: list[int] = []
+        starts: list[int] = []
+        for text in texts:
+            words = _WORD.findall(unicodedata.normalize("NFKD", text).lower())
+            starts.append(len(numbers))
+            numbers += [hash(word) % size for word in words]
+            numbers += [hash(pair) % size for pair in itertools.pairwise(words)]
+            numbers += [hash(word[at : at + 3]) % size for word in words for at in range(len(word) - 2)]
+            numbers.append(0)
+        return np.add.reduceat(self._weights[np.array(numbers)], starts, axis=0)
+
+
+def _with_more_places(folder: Path) -> Path:
+    """A data folder whose gazetteer has many more names, put together from the syllables of real ones."""
+    for entry in DATA.iterdir():
+        if entry.name != "gazetteer":
+            (folder / entry.name).symlink_to(entry)
+    (folder / "gazetteer").mkdir()
+    for entry in (DATA / "gazetteer").iterdir():
+        if entry.name != "places.yaml":
+            (folder / "gazetteer" / entry.name).symlink_to(entry)
+    content = yaml.safe_load((DATA / "gazetteer" / "places.yaml").read_text("utf-8"))
+    places = content["places"]
+    added = [
+        place
+        | {
+            "key": f"{turn}-{at}",
+            "names": [f"{place['names'][0]} {places[(at + 37 * turn) % len(places)]['names'][0].split()[-1]}"],
+        }
+        for turn in range(1, TIMES_THE_PLACES)
+        for at, place in enumerate(places)
+    ]
+    text = json.dumps(content | {"places": [*places, *added]}, ensure_ascii=False)
+    (folder / "gazetteer" / "places.yaml").write_text(text, "utf-8")
+    return folder
