@@ -132,6 +132,12 @@ _add(_broadcast, "pause", broadcast.pause, 'hub broadcast pause 4d1f0be0a1c2 --n
 _add(_broadcast, "resume", broadcast.resume, "hub broadcast resume 4d1f0be0a1c2 --as an")
 _add(_broadcast, "cancel", broadcast.cancel, "hub broadcast cancel 4d1f0be0a1c2 --as an")
 _add(_broadcast, "uncertain", broadcast.uncertain, "hub broadcast uncertain 4d1f0be0a1c2 --as binh")
+_add(
+    _broadcast,
+    "settle-article",
+    broadcast.settle_article,
+    "hub broadcast settle-article 4d1f0be0a1c2 --page hiep-thanh --sent --as binh",
+)
 _add(_broadcast, "abandon", broadcast.abandon, "hub broadcast abandon 4d1f0be0a1c2 --all --as binh")
 _add(_broadcast, "show", broadcast.show, "hub broadcast show 4d1f0be0a1c2 --as an")
 _add(_broadcast, "list", broadcast.list_, "hub broadcast list --as an", "hub broadcast list --state running --as an")

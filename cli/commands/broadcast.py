@@ -355,6 +355,36 @@ def show(id: Id, person: As = None, as_json: AsJson = False) -> None:
     run(terminal, work())
 
 
+def settle_article(
+    id: Id,
+    page: Annotated[str, typer.Option("--page", help="As `show` and `watch` name it.")],
+    is_sent: Annotated[bool, typer.Option("--sent/--not-sent", help="Whether its followers see the article.")],
+    person: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of an article whose page is uncertain, as Zalo's OA manager shows it.
+
+    A page that is `not sent` is free to send an article today; nothing is sent again by itself.
+    """
+    terminal = Terminal(as_json=as_json)
+
+    async def work() -> None:
+        async with opened_api(load_settings(), person) as api:
+            made = await api.post(f"{_path(id, 'articles')}/{page}/settle", {"is_sent": is_sent})
+        if not made["settled"]:
+            raise CommandError(
+                "article_not_uncertain",
+                f"{page} is not uncertain, or has no article yet that could have been shown.",
+                f"`hub broadcast watch {id}` shows where it is.",
+            )
+        if terminal.as_json:
+            terminal.document(made)
+        else:
+            terminal.say(f"[green]✓[/green] {page}: {'sent' if is_sent else 'not sent'}")
+
+    run(terminal, work())
+
+
 def list_(
     state: Annotated[
         list[str] | None, typer.Option("--state", help=f"Of {', '.join(STATES)}; repeatable.", show_default=False)

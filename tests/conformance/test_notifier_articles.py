@@ -125,6 +125,31 @@ async def test_a_claim_that_nobody_recorded_is_repeated_only_where_that_is_safe(
     assert not await shelf.rows.mark_called(send, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("step", "is_sent", "settled", "state"),
+    [
+        ("broadcast", True, True, "sent"),
+        ("broadcast", False, True, "failed"),
+        ("create", True, False, "uncertain"),  # nobody can have seen it
+        ("create", False, True, "failed"),
+    ],
+)
+async def test_a_person_settles_an_uncertain_page_once(
+    shelf: Shelf, step: Any, is_sent: bool, settled: bool, state: str
+) -> None:
+    await shelf.rows.add([a_send(step=step), a_send(broadcast_id="b2", step="broadcast")])
+    assert not await shelf.rows.settle("b1", WARD, is_sent=is_sent, by="an", now=NOW)
+    send = next(one for one in [await shelf.claimed(), await shelf.claimed()] if one.broadcast_id == "b1")
+    await shelf.rows.mark_called(send, now=NOW, day_slot="s")
+    await shelf.rows.expire_leases(now=await shelf.lease_is_over())
+
+    assert await shelf.rows.settle("b1", WARD, is_sent=is_sent, by="an", now=NOW) is settled
+    assert (await shelf.one()).state == state
+    assert not await shelf.rows.settle("b1", WARD, is_sent=is_sent, by="an", now=NOW)
+    assert await shelf.rows.sent_since(WARD, TODAY) == (0 if state == "failed" else 1)
+    assert len(await shelf.rows.to_collect(now=NOW + timedelta(hours=1), limit=5)) == (1 if state == "sent" else 0)
+
+
 async def test_an_acceptance_is_kept_after_its_lease(shelf: Shelf) -> None:
     await shelf.rows.add([a_send(step="broadcast")])
     send = await shelf.claimed()

@@ -9,7 +9,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.notifier.domain.articles import ArticleSend
+from services.notifier.domain.articles import NOT_SENT, ArticleSend, next_look
 from shared.mongo import (
     EPOCH,
     NEVER,
@@ -125,6 +125,25 @@ class ArticleStore:
         unknown = {**over, "is_called": True, "step": {"$in": ["create", "broadcast"]}}
         lost = {"state": "uncertain", "reason": "send.lease_expired"}
         await patiently(lambda: self._rows.update_many(unknown, {"$set": lost}))
+
+    async def settle(self, broadcast_id: str, page: str, *, is_sent: bool, by: str, now: datetime) -> bool:
+        """A person says what became of an uncertain page: shown to its followers, or not.
+
+        An article that is still being created is shown to nobody, so that can only be `not sent`.
+
+        Returns:
+            False if the page is not uncertain, or at a step where this cannot be.
+        """
+        send_id = f"{broadcast_id}:{page}"
+        fate: Document = {"state": "failed", "reason": NOT_SENT, "day_slot": send_id, "marked_at": EPOCH}
+        steps = ["create", "broadcast"]
+        if is_sent:
+            fate = {"state": "sent", "reason": None, "sent_at": now, "collect_at": next_look(now, now) or NEVER}
+            steps = ["broadcast"]
+        uncertain = {"_id": send_id, "state": "uncertain", "step": {"$in": steps}}
+        with store_errors():
+            answer = await self._rows.update_one(uncertain, {"$set": {**fate, "settled_by": by, "settled_at": now}})
+        return bool(answer.modified_count)
 
     async def cancel(self, broadcast_id: str) -> None:
         """End what has not begun."""

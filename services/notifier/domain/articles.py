@@ -20,6 +20,8 @@ from services.notifier.domain.rules import RetrySchedule
 ArticleStep = Literal["create", "verify", "broadcast"]
 ArticleState = Literal["queued", "calling", "sent", "failed", "uncertain", "skipped"]
 OPEN: frozenset[ArticleState] = frozenset({"queued", "calling"})
+NOT_SENT = "send.not_sent_by_person"
+"""Reason of a page whose article a person looked for at Zalo's and did not find."""
 FIRST_LOOK = timedelta(seconds=3)
 """Zalo works some seconds on a new article before it has an id."""
 _LOOKS = (

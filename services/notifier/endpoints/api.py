@@ -16,6 +16,7 @@ from services.notifier.domain.articles import ArticleState, ArticleStep
 from services.notifier.domain.broadcast import Action, Broadcast, BroadcastState, Draft, Forecast
 from services.notifier.endpoints.web import desk_of, person_of, strictly
 from services.notifier.handlers.broadcasts import MAX_TESTS, Desk, Standing
+from shared.events import Slug
 
 router = APIRouter(prefix="/v1")
 At = Annotated[Desk, Depends(desk_of)]
@@ -327,6 +328,18 @@ async def send_test(
     return TestOut(replies=await desk.test(id, who, body.citizens, key=key))
 
 
+class SettleIn(_In):
+    """What a person saw in Zalo's own tool."""
+
+    is_sent: bool = Field(description="whether the article was shown to the page's followers")
+
+
+class SettleOut(BaseModel):
+    """What became of it."""
+
+    settled: bool = Field(description="false where the page is not uncertain, or has no article yet")
+
+
 @router.get("/broadcasts/{id}/progress", responses=PROBLEMS, tags=["broadcasts"])
 async def watch_broadcast(desk: At, who: Who, id: Id) -> ProgressOut:
     """How far it is."""
@@ -340,6 +353,14 @@ async def list_uncertain(desk: At, who: Who, id: Id) -> UncertainOut:
     return UncertainOut(
         copies=[UncertainCopy(**{name: row.get(name) for name in UncertainCopy.model_fields}) for row in found]
     )
+
+
+@router.post("/broadcasts/{id}/articles/{page}/settle", responses=PROBLEMS, tags=["broadcasts"])
+async def settle_article(
+    desk: At, who: Who, id: Id, page: Slug, body: SettleIn, _: Annotated[None, strictly(SettleIn)]
+) -> SettleOut:
+    """Say what became of an article whose page is uncertain: Zalo sends no echo of articles."""
+    return SettleOut(settled=await desk.settle_article(id, page, who, is_sent=body.is_sent))
 
 
 @router.post("/broadcasts/{id}/abandon", responses=PROBLEMS, tags=["broadcasts"])

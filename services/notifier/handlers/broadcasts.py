@@ -94,6 +94,10 @@ class ArticleSends(Protocol):
         """Show a broadcast's rows."""
         ...
 
+    async def settle(self, broadcast_id: str, page: str, *, is_sent: bool, by: str, now: datetime) -> bool:
+        """Say what became of an uncertain page."""
+        ...
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -256,6 +260,18 @@ class Desk:
         given_up = [await self.recipients.abandon(broadcast_id, one, by=person.id, now=now) for one in recipients]
         log.info("broadcast.abandoned", broadcast=broadcast_id, by=person.id, count=sum(given_up))
         return sum(given_up)
+
+    async def settle_article(self, broadcast_id: str, page: str, person: Person, *, is_sent: bool) -> bool:
+        """Say what became of an article whose page is uncertain, as it is seen in Zalo's own tool.
+
+        Returns:
+            False if the page is not uncertain, or still has no article that could have been shown.
+        """
+        _require(person, "run")
+        await self._visible(broadcast_id, person)
+        settled = await self.articles.settle(broadcast_id, page, is_sent=is_sent, by=person.id, now=self.clock.now())
+        log.info("article.settled", broadcast=broadcast_id, page=page, by=person.id, is_sent=is_sent, settled=settled)
+        return settled
 
     async def dry_run(self, draft: Draft, person: Person, *, citizens: Sequence[str] = ()) -> Forecast:
         """What would happen if this were sent to these people now."""

@@ -75,6 +75,10 @@ class ArticleRows(Protocol):
         """End what nobody recorded."""
         ...
 
+    async def settle(self, broadcast_id: str, page: str, *, is_sent: bool, by: str, now: datetime) -> bool:
+        """Let a person say what became of an uncertain page."""
+        ...
+
     async def cancel(self, broadcast_id: str) -> None:
         """End what has not begun."""
         ...

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -119,6 +119,13 @@ class FakeArticles:
 
     async def sent_since(self, page: str, since: datetime) -> int:
         return sum(at >= since for at in self.sent.get(page, ()))
+
+    async def settle(self, broadcast_id: str, page: str, *, is_sent: bool, by: str, now: datetime) -> bool:  # noqa: ARG002
+        for number, send in enumerate(self.rows):
+            if (send.broadcast_id, send.page, send.state) == (broadcast_id, page, "uncertain"):
+                self.rows[number] = replace(send, state="sent" if is_sent else "failed")
+                return True
+        return False
 
     async def of_broadcast(self, broadcast_id: str) -> list[ArticleSend]:
         return [send for send in self.rows if send.broadcast_id == broadcast_id]

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.notifier.domain.articles import ArticleSend
+from services.notifier.domain.articles import NOT_SENT, ArticleSend, next_look
 from tests.unit.notifier.fakes import ManualClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,6 +87,18 @@ class FakeArticleRows:
             else:
                 row.change({"state": "queued"})
                 row.is_called, row.due_at = False, now
+
+    async def settle(self, broadcast_id: str, page: str, *, is_sent: bool, by: str, now: datetime) -> bool:  # noqa: ARG002
+        row = self.rows.get(f"{broadcast_id}:{page}")
+        if row is None or row.send.state != "uncertain" or (is_sent and row.send.step != "broadcast"):
+            return False
+        if is_sent:
+            row.change({"state": "sent", "reason": None, "sent_at": now})
+            row.collect_at = next_look(now, now)
+        else:
+            row.change({"state": "failed", "reason": NOT_SENT})
+            row.day_slot, row.marked_at = row.send.id, EPOCH
+        return True
 
     async def cancel(self, broadcast_id: str) -> None:
         for row in self.rows.values():

@@ -1,10 +1,12 @@
 """The HTTP API: who may do what, what it answers, and what it turns away."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from services.notifier.domain.articles import ArticleSend
 from services.notifier.domain.audience import ContactView, Had
 from services.notifier.domain.broadcast import Broadcast, act
 from services.notifier.endpoints.web import MAX_BODY_BYTES, MAX_DEPTH, depth_of
@@ -392,6 +394,21 @@ async def test_uncertain_copies_are_listed_and_given_up_by_whoever_is_on_duty(wo
 
     assert (refused.status, given_up.content, nonsense.status) == (403, {"abandoned": 1}, 422)
     assert [one["person"] for one in world.recipients.uncertain] == ["b" * 32]
+
+
+async def test_an_uncertain_article_is_settled_by_who_may_run_broadcasts(world: World) -> None:
+    broadcast_id = await drafted(world)
+    send = ArticleSend("x", broadcast_id, "hiep-thanh", "4", "1", followers=3, step_at=world.clock.now())
+    world.articles.rows = [replace(send, state="uncertain", step="broadcast")]
+    path = "articles/hiep-thanh/settle"
+
+    refused = await act_on(world, broadcast_id, path, {"is_sent": True}, who="binh")
+    nonsense = await act_on(world, broadcast_id, path, {"is_sent": "yes"}, who="giang")
+    settled = [(await act_on(world, broadcast_id, path, {"is_sent": False}, who="giang")).content for _ in range(2)]
+
+    assert (refused.status, nonsense.status) == (403, 422)
+    assert settled == [{"settled": True}, {"settled": False}]
+    assert world.articles.rows[0].state == "failed"
 
 
 async def test_lists_are_by_state_unit_and_number(world: World) -> None:
