@@ -391,6 +391,7 @@ def list_(
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Only of this unit.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    skip: Annotated[int, typer.Option(min=0, max=100_000, help="Leave out so many of the newest.")] = 0,
     person: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -399,7 +400,7 @@ def list_(
 
     async def work() -> None:
         async with opened_api(load_settings(), person) as api:
-            found = (await api.get("/v1/broadcasts", state=state, unit=unit, limit=limit))["broadcasts"]
+            found = (await api.get("/v1/broadcasts", state=state, unit=unit, limit=limit, skip=skip))["broadcasts"]
         if terminal.as_json:
             terminal.document(found)
         elif not found:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -184,6 +185,10 @@ async def test_the_newest_are_found_first_by_state_and_unit(store: Broadcasts) -
     assert [one.id for one in await store.find(states={"running"})] == ["bc-2", "bc-1"]
     assert [one.id for one in await store.find(states={"running"}, unit="hiep-thanh")] == ["bc-1"]
     assert [one.id for one in await store.find(limit=1)] == ["bc-2"]
+    assert [one.id for one in await store.find(limit=1, skip=1)] == ["bc-1"]
+    assert await store.find(skip=3) == []
+    with patch("services.notifier.adapters.broadcast_store.MAX_FOUND", 1):  # read in as many parts as it takes
+        assert {one.id for one in await store.every({"running"})} == {"bc-1", "bc-2"}
 
 
 async def test_due_are_the_scheduled_whose_start_has_come_the_oldest_first(store: Broadcasts) -> None:

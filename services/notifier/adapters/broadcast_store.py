@@ -90,18 +90,32 @@ class BroadcastStore:
         return stored is not None and stored["snapshot"] == wanted
 
     async def find(
-        self, *, states: Collection[BroadcastState] = (), unit: str | None = None, limit: int = MAX_FOUND
+        self,
+        *,
+        states: Collection[BroadcastState] = (),
+        unit: str | None = None,
+        limit: int = MAX_FOUND,
+        skip: int = 0,
     ) -> list[Broadcast]:
-        """The newest broadcasts, of some states or of one unit if wanted."""
+        """The newest broadcasts after so many, of some states or of one unit if wanted; at most 200 at once."""
         filter_: Document = {}
         if states:
             filter_["state"] = {"$in": sorted(states)}
         if unit is not None:
             filter_["draft.unit"] = unit
         with store_errors():
-            cursor = self._broadcasts.find(filter_).sort([("created_at", -1), ("_id", -1)]).limit(min(limit, MAX_FOUND))
-            documents = await cursor.to_list(None)
+            cursor = self._broadcasts.find(filter_).sort([("created_at", -1), ("_id", -1)]).skip(skip)
+            documents = await cursor.limit(min(limit, MAX_FOUND)).to_list(None)
         return [_broadcast(document) for document in documents]
+
+    async def every(self, states: Collection[BroadcastState]) -> list[Broadcast]:
+        """All broadcasts of some states, the newest first; for states that few are in at a time."""
+        found: list[Broadcast] = []
+        while part := await self.find(states=states, skip=len(found)):
+            found += part
+            if len(part) < MAX_FOUND:
+                break
+        return found
 
     async def due(self, now: datetime) -> list[str]:
         """Ids of those whose start has come, the longest waiting first."""

@@ -238,9 +238,10 @@ async def list_broadcasts(
     state: Annotated[list[BroadcastState], Query(max_length=7)] = [],  # noqa: B006 - FastAPI copies it
     unit: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    skip: Annotated[int, Query(ge=0, le=100_000, description="so many of the newest are left out")] = 0,
 ) -> BroadcastsOut:
     """The newest first."""
-    found = await desk.find(who, states=state, unit=unit, limit=limit)
+    found = await desk.find(who, states=state, unit=unit, limit=limit, skip=skip)
     return BroadcastsOut(broadcasts=[BroadcastLine(**_line(one)) for one in found])
 
 

@@ -46,6 +46,7 @@ MAX_UNCERTAIN = 1_000
 TEST_TEMPLATE = "broadcast.test"
 LAST_OF_ALL = 2**62
 """Place of a test among a citizen's replies: no reply ever waits for a test."""
+READ_AT_ONCE = 200
 REPEATABLE: frozenset[Action] = frozenset({"approve", "pause", "resume", "cancel"})
 
 
@@ -65,9 +66,14 @@ class Broadcasts(Protocol):
         ...
 
     async def find(
-        self, *, states: Collection[BroadcastState] = (), unit: str | None = None, limit: int = ...
+        self,
+        *,
+        states: Collection[BroadcastState] = (),
+        unit: str | None = None,
+        limit: int = ...,
+        skip: int = ...,
     ) -> list[Broadcast]:
-        """Show the newest."""
+        """Show the newest after so many."""
         ...
 
 
@@ -218,12 +224,24 @@ class Desk:
         return await self._visible(broadcast_id, person)
 
     async def find(
-        self, person: Person, *, states: Collection[BroadcastState] = (), unit: str | None = None, limit: int = 50
+        self,
+        person: Person,
+        *,
+        states: Collection[BroadcastState] = (),
+        unit: str | None = None,
+        limit: int = 50,
+        skip: int = 0,
     ) -> list[Broadcast]:
-        """The newest broadcasts this person may see."""
+        """The newest broadcasts this person may see, after so many of them."""
         _require(person, "read")
-        found = await self.broadcasts.find(states=states, unit=unit)
-        return [one for one in found if person.covers(one.draft)][:limit]
+        visible: list[Broadcast] = []
+        read = 0
+        while len(visible) < skip + limit and (
+            part := await self.broadcasts.find(states=states, unit=unit, limit=READ_AT_ONCE, skip=read)
+        ):
+            read += len(part)
+            visible += [one for one in part if person.covers(one.draft)]
+        return visible[skip : skip + limit]
 
     async def standing(self, broadcast_id: str, person: Person) -> Standing:
         """How far it is, and how long it will still take."""

@@ -287,7 +287,11 @@ class Broadcasts(Protocol):
         ...
 
     async def find(self, *, states: Collection[BroadcastState] = ..., limit: int = ...) -> list[Broadcast]:
-        """Show those of some states."""
+        """Show the newest of some states."""
+        ...
+
+    async def every(self, states: Collection[BroadcastState]) -> list[Broadcast]:
+        """Show all of some states."""
         ...
 
     async def due(self, now: datetime) -> list[str]:

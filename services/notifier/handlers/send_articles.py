@@ -171,7 +171,7 @@ class ArticleSender:
             StoreUnavailable: repeat it.
         """
         await self._outside.rows.expire_leases(now=self._outside.clock.now())
-        for broadcast in await self._outside.broadcasts.find(states={"running"}):
+        for broadcast in await self._outside.broadcasts.every({"running"}):
             if broadcast.draft.content.article is None:
                 continue
             if not broadcast.snapshot.is_complete:

@@ -144,7 +144,7 @@ class BroadcastRunner:
         now = self._outside.clock.now()
         for broadcast_id in await self._outside.broadcasts.due(now):
             await self._act(broadcast_id, "start")
-        running = [one for one in await self._outside.broadcasts.find(states=RUNNING) if not _is_article(one)]
+        running = [one for one in await self._outside.broadcasts.every(RUNNING) if not _is_article(one)]
         for broadcast in running:
             if broadcast.snapshot.is_complete and await self._copies.next_due(broadcast.id) is None:
                 crash_point("notifier.broadcast.before_finish")

@@ -52,14 +52,23 @@ class FakeBroadcastStore:
         return known.snapshot == snapshot
 
     async def find(
-        self, *, states: Collection[BroadcastState] = (), unit: str | None = None, limit: int = 200
+        self,
+        *,
+        states: Collection[BroadcastState] = (),
+        unit: str | None = None,
+        limit: int = 200,
+        skip: int = 0,
     ) -> list[Broadcast]:
         found = [
             one
             for one in self.broadcasts.values()
             if (not states or one.state in states) and (unit is None or one.draft.unit == unit)
         ]
-        return sorted(found, key=lambda one: (one.created_at or EPOCH, one.id), reverse=True)[: min(limit, 200)]
+        newest = sorted(found, key=lambda one: (one.created_at or EPOCH, one.id), reverse=True)
+        return newest[skip : skip + min(limit, 200)]
+
+    async def every(self, states: Collection[BroadcastState]) -> list[Broadcast]:
+        return [one for one in self.broadcasts.values() if one.state in states]
 
     async def due(self, now: datetime) -> list[str]:
         waiting = [

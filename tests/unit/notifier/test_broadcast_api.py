@@ -424,6 +424,8 @@ async def test_lists_are_by_state_unit_and_number(world: World) -> None:
     assert await ids("?state=draft&state=approved") == [second, first]
     assert await ids("?unit=hiep-thanh") == []
     assert await ids("?limit=1") == [second]
+    assert await ids("?limit=1&skip=1") == [first]
+    assert await ids("?skip=2") == []
     assert (await world.call("GET", "/v1/broadcasts?state=nonsense")).status == 422
     assert (await world.call("GET", "/v1/broadcasts?limit=100000")).status == 422
 
