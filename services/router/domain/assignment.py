@@ -173,6 +173,8 @@ class UnitResolver:
     def _by_text(
         self, named: Sequence[_Named], reading: Reading, view: DirectoryView, located: Assignment | None
     ) -> Assignment | None:
+        if not named:
+            return None
         inside = [one for one in named if one.mention.decides and len(one.units) == 1]
         outside = [one for one in named if one.mention.kind in {"outside", "far"} and _is_meant(one.mention, reading)]
         ranks = _RANKS[reading.category in INCIDENTS]
@@ -320,6 +322,8 @@ class UnitResolver:
 
     def _complete(self, found: Assignment, named: Sequence[_Named]) -> Assignment:
         """Add what else was seen: it explains the decision to whoever reads it."""
+        if not named:
+            return found
         keys = tuple(f"place:{one.mention.key}" for one in named if one.mention.kind not in {"outside", "far", "area"})
         homes = {
             one.units[0]
@@ -381,11 +385,11 @@ def _is_subject(team: Unit, reading: Reading) -> bool:
 
 
 def _by_page(page_unit: Unit | None, view: DirectoryView) -> Assignment:
+    if page_unit is not None and page_unit.role == "ward":
+        return Assignment(page_unit.slug, "page", ("unit.page",), (f"page:{page_unit.slug}",))
     district = view.district().slug
     if page_unit is None:
         return Assignment(district, "district", ("unit.page_unknown",), doubts=("unit.page_unknown",))
-    if page_unit.role == "ward":
-        return Assignment(page_unit.slug, "page", ("unit.page",), (f"page:{page_unit.slug}",))
     if page_unit.role == "team":
         return Assignment(district, "district", ("unit.not_the_teams_subject",), (f"page:{page_unit.slug}",))
     return Assignment(district, "district", ("unit.no_place",))

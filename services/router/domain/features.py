@@ -114,7 +114,7 @@ def form_names(findings: Findings) -> list[str]:
         names.append("f:question_mark")
     if findings.language == "en":
         names.append("f:english")
-    if any(len(word) >= 8 and word.isdigit() for word in words.plain):
+    if max(map(len, words.plain), default=0) >= 8 and any(len(word) >= 8 and word.isdigit() for word in words.plain):
         names.append("f:long_number")
     names += [f"first:{word}" for word in words.plain[:2]]
     names += [f"last:{word}" for word in words.plain[-2:]]

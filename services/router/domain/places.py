@@ -275,6 +275,8 @@ class PlaceFinder:
 
 def _longest_sure_first(spans: Sequence[Span[_Name]]) -> list[Span[_Name]]:
     """The longest of overlapping names; an unverified one does not hide the ward's name inside it."""
+    if not spans:
+        return []
     sure = longest_first(span for span in spans if span.value.sure != "unverified")
     taken = {at for span in sure for at in range(span.start, span.end)}
     unsure = longest_first(span for span in spans if span.value.sure == "unverified")
