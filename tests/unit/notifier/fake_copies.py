@@ -159,7 +159,8 @@ class FakeCopies:
         known = self._mine(chunk)
         if known is not None:
             known.owner = None
-            if due_at is None and any(row.state == "queued" for row in self._of_chunk(chunk)):
+            rows = self._of_chunk(chunk)
+            if due_at is None and (len(rows) < len(chunk.persons) or any(row.state == "queued" for row in rows)):
                 due_at = self._clock.now()
             known.state = "done" if due_at is None else "open"
             known.due_at = due_at or known.due_at
