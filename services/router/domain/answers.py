@@ -133,7 +133,7 @@ class AnswerBook:
 
     def _procedure(self, reading: Reading, assignment: Assignment) -> Answer:
         if assignment.is_outside:
-            return Answer("out_of_area.procedure", is_direct=True, closes=True)
+            return Answer("out_of_area.procedure", is_direct=True, closes=not reading.needs_person)
         if reading.needs_person or reading.subtopic is None:
             return Answer("procedure.to_person", reason="answer.unsure")
         found = self.procedure_of(reading)
@@ -164,7 +164,7 @@ class AnswerBook:
         for topic in reading.topics:
             key = f"other_body.{topic}"
             if key in self._templates.texts:
-                return Answer(key, is_direct=True, closes=True)
+                return Answer(key, is_direct=True, closes=not reading.needs_person)
         if "wrong_recipient" in reading.topics:
             return Answer("greeting.hello")
         return Answer("unknown.to_person") if reading.needs_person else None

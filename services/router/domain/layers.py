@@ -42,6 +42,8 @@ class Policy(BaseModel):
         costs: what a machine's answer costs if the message was of this category.
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
+        incident_from: share of emergency and crime together from which a person reads it, whatever else it may be.
+        incident_concepts: concepts of the lexicon that always bring a person: what they name may be an incident.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
     """
@@ -56,9 +58,17 @@ class Policy(BaseModel):
     wrong_subtopic_cost: float = Field(ge=0)
     person_above: float = Field(gt=0)
     unsure_below: float = Field(ge=0, lt=1)
+    incident_from: float = Field(gt=0, lt=1)
+    incident_concepts: frozenset[str]
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
 
+
+SAFETY_PERSON = "safety.may_be_incident"
+"""Reason code of a reading that a person sees for safety, not because the machine is unsure."""
+
+LONGEST_READABLE = 12
+"""Letters; a longer word is several written as one that nobody could take apart."""
 
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _SENTENCES = re.compile(r"[.!?\n⏎…;]+")
@@ -71,6 +81,7 @@ class LayeredUnderstanding:
 
     def __init__(self, rules: RuleUnderstanding, model: LinearModel, policy: Policy) -> None:
         self._rules, self._model, self._policy = rules, model, policy
+        self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
 
     @property
     def model(self) -> LinearModel:
@@ -166,14 +177,22 @@ class LayeredUnderstanding:
         in_order = (best, *matches) if best else ()
         topics = tuple(dict.fromkeys(match.rule.topic for match in in_order if match.rule.topic))
         confidence = round(0.9 if choice.cancels else confidence, 3)
+        is_unsure = confidence < self._policy.unsure_below or (
+            not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)
+        )
+        for_safety = (
+            category in _ANSWERED_BY_MACHINE
+            and not (is_unsure or choice.cancels)
+            and self._may_be_incident(scores, findings)
+        )
         return Reading(
             category,
             subtopic=subtopic,
             urgency=self._urgency(category, scores),
             confidence=confidence,
-            needs_person=confidence < self._policy.unsure_below
-            or (not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)),
+            needs_person=is_unsure or for_safety,
             reasons=(
+                *((SAFETY_PERSON,) if for_safety else ()),
                 *((choice.raised_by,) if choice.raised_by else ()),
                 *(("reading.called_off",) if choice.cancels else ()),
                 "model.decided" if not choice.raised_by else "model.outvoted",
@@ -195,6 +214,15 @@ class LayeredUnderstanding:
             return "high"
         is_high = scores.high >= self._policy.high_from
         return "high" if category == "security_tip" and is_high else "normal"
+
+    def _may_be_incident(self, scores: Scores, findings: Findings) -> bool:
+        """Whether a person has to look although a machine would be sure enough: nobody in need is left to it."""
+        share = scores.categories["emergency"] + scores.categories["crime_report"]
+        return (
+            share >= self._policy.incident_from
+            or not self._dangers.isdisjoint(findings.lexicon)
+            or any(len(word) > LONGEST_READABLE and word.isalpha() for word in findings.words.plain)
+        )
 
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings

@@ -15,6 +15,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from services.router.domain.slips import Slips
+
 T = TypeVar("T")
 
 MAX_WORDS = 600
@@ -55,6 +57,7 @@ def _plain_and_marked_tables() -> tuple[dict[int, str], dict[int, str]]:
         tone = "".join(_TONES.get(mark, "") for mark in marks)
         plain[code] = base
         marked[code] = unicodedata.normalize("NFC", base + quality) + tone
+    plain |= dict.fromkeys(map(ord, _TONE_SIGNS), "")  # a tone of Telex keys stands apart: plain words have none
     return plain, marked
 
 
@@ -207,14 +210,40 @@ class Spelling:
         self._short = {k: _all_forms(v) for k, v in book.abbreviations.items() if " " not in k}
         self._pairs = {tuple(k.split()): _all_forms(v) for k, v in book.abbreviations.items() if " " in k}
         self.pair_starts = frozenset(first for first, _ in self._pairs)
-        phrases = [fold(phrase).plain for phrase in known]
+        folded = [fold(phrase) for phrase in known]
+        phrases = [words.plain for words in folded]
+        self._slips = Slips(list(zip(words.plain, words.marked, strict=True)) for words in folded)
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
         self.read = lru_cache(maxsize=32_768)(self._read)
+        self.may_be_slip = lru_cache(maxsize=32_768)(self._may_be_slip)
 
     def pair(self, first: str, second: str) -> Syllables | None:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
         return self._pairs.get((first, second)) if first in self.pair_starts else None
+
+    def undo_slips(self, tokens: Sequence[str], forms: list[Syllables]) -> None:
+        """Put known words in place of slips that their neighbours explain."""
+        for at, word in enumerate(tokens):
+            if not self.may_be_slip(word) or len(forms[at]) != 1:
+                continue
+            before = forms[at - 1][-1][0] if at and forms[at - 1] else ""
+            after = forms[at + 1][0][0] if at + 1 < len(forms) and forms[at + 1] else ""
+            found = self._slips.meant(before, forms[at][0][0], after)
+            if found is not None:
+                plain, marked = found
+                forms[at] = ((plain, plain if word.isascii() else marked),)
+
+    def _may_be_slip(self, word: str) -> bool:
+        """Whether the word is nothing that is known, but little is missing."""
+        plain, marked = fold_word(word)
+        return (
+            bool(self._slips.candidates(plain))
+            and plain not in self._foreign
+            and plain not in self._words
+            and not self._is_syllable(marked)
+            and self.read(word) == ((plain, marked),)
+        )
 
     def knows(self, word: str) -> bool:
         """Whether this is a word of a known phrase."""
@@ -512,6 +541,8 @@ def _meant(cut: _Cut, spelling: Spelling) -> list[Syllables]:
                 pair = spelling.pair(before, tokens[at])
                 if pair is not None:
                     forms[at - 1], forms[at] = (), pair
+    if True in map(spelling.may_be_slip, tokens):
+        spelling.undo_slips(tokens, forms)
     return forms
 
 

@@ -492,8 +492,13 @@ def _contentless(context: MessageContext) -> Reading:
     )
 
 
+LEAST_LETTERS = 3
+"""One word of so many letters and digits may say it all: "chay", "lua"."""
+
+
 def _has_text(words: Words) -> bool:
-    return list(map(str.isalpha, words.plain)).count(True) >= LEAST_WORDS
+    said = [word for word in words.plain if not word.isdigit()]
+    return len(said) >= LEAST_WORDS or any(len(word) >= LEAST_LETTERS for word in said)
 
 
 def _unknown(words: Words, *, language: Literal["vi", "en"], asks_for_person: bool) -> Reading:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.router.domain.layers import is_answered_by_machine_alone
+from services.router.domain.layers import SAFETY_PERSON, is_answered_by_machine_alone
 from services.router.domain.understanding import PRECEDENCE, Reading
 from services.router.learning.corpus import HeldOut
 from services.router.learning.variants import VARIANTS
@@ -93,7 +93,8 @@ def measures(judged: Sequence[Judged]) -> dict[str, Any]:
         "calibration_error": calibration_error(
             [(s.confidence, w.category == s.category) for w, s in zip(wanted, said, strict=True)]
         ),
-        "share_to_person": _mean([s.needs_person for s in said]),
+        "share_to_person": _mean([s.needs_person and SAFETY_PERSON not in s.reasons for s in said]),
+        "share_for_safety": _mean([SAFETY_PERSON in s.reasons for s in said]),
         "incidents": len(incidents),
         "incidents_by_machine_alone": sum(is_answered_by_machine_alone(s) for s in incidents),
     }
@@ -167,7 +168,8 @@ def as_text(report: dict[str, Any]) -> str:
         f"{report['messages']} messages: macro-F1 {report['macro_f1']:.3f}",
         f"subtopic {report['subtopic_accuracy']:.3f}, urgency {report['urgency_accuracy']:.3f}",
         f"ward {report['ward_accuracy']:.3f}, calibration error {report['calibration_error']:.3f}",
-        f"to a person {report['share_to_person']:.1%}, emergencies and crimes by a machine alone {alone}",
+        f"to a person {report['share_to_person']:.1%} as unsure and {report['share_for_safety']:.1%} for safety",
+        f"emergencies and crimes by a machine alone {alone}",
         "",
         f"{'category':<14}{'messages':>9}{'precision':>11}{'recall':>8}{'F1':>7}",
     ]
@@ -215,6 +217,7 @@ author who wrote no training message; nothing is trained or tuned on them.
 | ward | {report["ward_accuracy"]:.3f} | 0.97 |
 | calibration error | {report["calibration_error"]:.3f} | 0.05 |
 | share sent to a person as unsure | {report["share_to_person"]:.3f} | 0.08 |
+| share sent to a person for safety alone | {report["share_for_safety"]:.3f} | |
 | of {report["incidents"]} incidents by a machine alone | {report["incidents_by_machine_alone"]} | 0 |
 
 | category | messages | precision | recall | F1 |

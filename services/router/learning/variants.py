@@ -7,7 +7,7 @@ import random
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _TEENCODE = {
     "không": "ko",
@@ -80,6 +80,50 @@ def with_typos(text: str, share: float = 0.05) -> str:
     return "".join(out)
 
 
+_PLACES = {key: (row, at + row / 2) for row, keys in enumerate(_KEYS) for at, key in enumerate(keys)}
+_AROUND = {
+    key: [
+        other
+        for other, (row, at) in _PLACES.items()
+        if other != key and abs(row - _PLACES[key][0]) <= 1 and abs(at - _PLACES[key][1]) <= 1
+    ]
+    for key in _PLACES
+}
+_TONES = "\u0300\u0301\u0303\u0309\u0323"
+
+
+def with_slips(text: str, share: float = 0.05) -> str:
+    """Other typos than those of the training, for measuring: keys above and below too, spaces, wrong and lost tones."""
+    chance = _chance(text, "slips")
+    out: list[str] = []
+    letters = iter(unicodedata.normalize("NFC", text))
+    for letter in letters:
+        if not (letter.isalpha() or letter == " ") or chance.random() >= share:
+            out.append(letter)
+        elif letter == " ":
+            out.append("" if chance.random() < 0.3 else letter)
+        else:
+            out.append(_slip(letter, letters, chance))
+    return "".join(out)
+
+
+def _slip(letter: str, following: Iterator[str], chance: random.Random) -> str:
+    around = _AROUND.get(without_diacritics(letter).lower(), [letter])
+    match chance.choice(("missed", "beside", "swapped", "extra", "tone")):
+        case "missed":
+            return ""
+        case "beside":
+            return chance.choice(around)
+        case "swapped":
+            return next(following, "") + letter
+        case "extra":
+            return letter + chance.choice(around)
+        case _:
+            toneless = "".join(mark for mark in unicodedata.normalize("NFD", letter) if mark not in _TONES)
+            tone = chance.choice(("", chance.choice(_TONES))) if toneless[0].lower() in "aeiouy" else ""
+            return unicodedata.normalize("NFC", toneless + tone)
+
+
 _SHORT = re.compile(r"\b(" + "|".join(sorted(_TEENCODE, key=len, reverse=True)) + r")\b", re.IGNORECASE)
 
 
@@ -112,7 +156,7 @@ def run_on(text: str) -> str:
 
 VARIANTS: dict[str, Callable[[str], str]] = {
     "no_diacritics": without_diacritics,
-    "typos": with_typos,
+    "typos": with_slips,
     "teencode": in_teencode,
     "capitals": in_capitals,
     "pieces": in_pieces,
@@ -136,6 +180,5 @@ def for_training(text: str) -> list[tuple[str, float]]:
         (text, 1.0),
         (without_diacritics(text), 0.5),
         (noisy, 0.5),
-        (with_typos(text, 0.1), 0.4),
-        (without_diacritics(with_typos(text, 0.12)), 0.3),
+        (without_diacritics(with_typos(text, 0.1)) if len(text) % 2 else with_typos(text, 0.1), 0.6),
     ]

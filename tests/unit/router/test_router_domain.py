@@ -348,6 +348,16 @@ def test_no_text_promises_a_form_number() -> None:
         assert "CT07" not in text
 
 
+def test_where_to_go_is_said_but_closes_nothing_that_a_person_has_to_see() -> None:
+    here = UNITS(a_message(text="hi"), Reading("other"), VIEW)
+    for needs_person in (False, True):
+        reading = Reading("other", topics=("land",), needs_person=needs_person)
+        answer = DEMO_ANSWERS.choose(reading, here)
+
+        assert answer is not None
+        assert (answer.template, answer.closes) == ("other_body.land", not needs_person)
+
+
 def test_every_other_body_has_its_answer() -> None:
     assert {f"other_body.{topic}" for topic in OTHER_BODIES} <= set(DEMO_ANSWERS._templates.texts)
 
