@@ -370,11 +370,9 @@ class RecipientLedger:
     async def recent(self, copies: Sequence[Copy], *, broadcast_id: str, now: datetime) -> dict[str, Recent]:
         """What other broadcasts each person has had, or is getting now; those with nothing are missing."""
         person_of = {key: copy.person for copy in copies for key in copy.keys}
-        documents = await self._marked(list(person_of), now)
+        documents = await self._marked(list(person_of), now, broadcast_id={"$ne": broadcast_id})
         day, week, pending = Counter[str](), Counter[str](), Counter[str]()
         for document in documents:
-            if document["broadcast_id"] == broadcast_id:
-                continue
             person = person_of[document["citizen_key"]]
             if document["state"] == "sending":
                 pending[person] += 1
@@ -393,9 +391,9 @@ class RecipientLedger:
             day[person] += document["marked_at"] > now - DAY
         return {person: Had(day[person], week[person]) for person in week}
 
-    async def _marked(self, citizen_keys: list[str], now: datetime) -> list[Document]:
-        lately = {"citizen_key": {"$in": citizen_keys}, "marked_at": {"$gt": now - WEEK, "$lt": now + DAY}}
-        fields = {"citizen_key": 1, "broadcast_id": 1, "state": 1, "marked_at": 1}
+    async def _marked(self, citizen_keys: list[str], now: datetime, **narrowed: Any) -> list[Document]:
+        lately = {"citizen_key": {"$in": citizen_keys}, "marked_at": {"$gt": now - WEEK, "$lt": now + DAY}, **narrowed}
+        fields = {"citizen_key": 1, "state": 1, "marked_at": 1}
         return await patiently(
             lambda: self._rows.find({**lately, "state": {"$in": list(_MAY_HAVE)}}, fields).to_list(None)
         )
