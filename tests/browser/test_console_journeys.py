@@ -117,7 +117,7 @@ async def test_a_tip_is_answered_undone_answered_again_and_its_marks_come_alive(
         await expect(page.locator(".line.officer .mark")).to_have_text("Đã gửi")
         await house.store["reply_ledger"].update_one({"_id": event.event_id}, {"$set": {"seen_at": datetime.now(UTC)}})
         await expect(page.locator(".line.officer .mark")).to_have_text("Đã xem")
-        await expect(page.locator(".history")).to_contain_text("Cán bộ trả lời (bởi Trực ban")
+        await expect(page.locator(".history")).to_contain_text("Cán bộ trả lời (bởi Cán bộ Công an")
 
 
 async def test_a_new_emergency_comes_to_the_top_of_an_open_queue_and_into_the_title_of_every_page(
