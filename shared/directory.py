@@ -4,7 +4,7 @@ Units come and go ("11 wards become 5 on 1 July") and a code can survive with an
 the directory without a day: `directory.as_of(day)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -114,12 +114,19 @@ class Directory:
         """Who answers on that day for each unit that has ended, over as many mergers as there were."""
         successors, heirs = self.successors(), dict[str, str]()
         for slug in successors.keys() - view.units.keys():
-            heir, passed = successors[slug], {slug}
-            while heir not in view.units and heir in successors and heir not in passed:
-                passed.add(heir)
-                heir = successors[heir]
-            heirs[slug] = heir
+            line = list(line_of(slug, successors))
+            heirs[slug] = next((heir for heir in line if heir in view.units), line[-1])
         return heirs
+
+
+def line_of(slug: str, successors: Mapping[str, str]) -> Iterator[str]:
+    """A unit and all that took over after it, one after the other, each once."""
+    passed: set[str] = set()
+    current: str | None = slug
+    while current is not None and current not in passed:
+        yield current
+        passed.add(current)
+        current = successors.get(current)
 
 
 class UnitChange(BaseModel):

@@ -15,7 +15,7 @@ from services.router.domain.places import Mention, PlaceFinder, Role
 from services.router.domain.territories import Map
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, Reading
-from shared.directory import DirectoryView, Unit
+from shared.directory import DirectoryView, Unit, line_of
 from shared.events import Coordinates
 
 BASIS_STRENGTH = {
@@ -306,12 +306,7 @@ class UnitResolver:
 
     def _serving(self, slug: str, view: DirectoryView) -> str | None:
         """The unit itself on that day, or the one that took over."""
-        seen: set[str] = set()
-        current: str | None = slug
-        while current is not None and current not in view.units and current not in seen:
-            seen.add(current)
-            current = self._successors.get(current)
-        return current if current in view.units else None
+        return next((unit for unit in line_of(slug, self._successors) if unit in view.units), None)
 
     def _serving_all(self, mention: Mention, view: DirectoryView) -> tuple[str, ...]:
         for unit in view.units.values():
