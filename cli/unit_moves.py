@@ -6,6 +6,8 @@ Each case's history tells of it. A line is written before the case moves, under 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
+from services.router.adapters.case_store import entry_document
+from services.router.domain.plans import CaseEntry
 from shared.directory import DirectoryView
 from shared.ids import deterministic_id
 from shared.mongo import Document, Store, insert_new
@@ -90,27 +92,26 @@ async def _tell(store: Store, way: str, moves: Sequence[Document]) -> None:
     by_case = {move["of"]: move for move in moves}
     now = datetime.now(UTC)
     codes = await _codes(store, by_case)
-    entries: list[Document] = []
+    entries: list[CaseEntry] = []
     for case_id, move in by_case.items():
         code, unit = codes.get(case_id, (None, None))
         if code is None or unit != move[leaves]:
             continue
         entries.append(
-            {
-                "_id": deterministic_id("entry", move["change"], case_id, way, move["at"].isoformat()),
-                "case_id": case_id,
-                "case_code": code,
-                "kind": f"unit_{way}",
-                "at": now,
-                "by": "hub",
-                "event_id": None,
-                "reasons": ["unit.change"],
-                "changes": [{"field": "unit", "from": move[leaves], "to": move[comes_to]}],
-                "details": {},
-                "text": move["change"],
-            }
+            CaseEntry(
+                entry_id=deterministic_id("entry", move["change"], case_id, way, move["at"].isoformat()),
+                case_id=case_id,
+                case_code=code,
+                kind=f"unit_{way}",
+                at=now,
+                event_id=None,
+                reasons=("unit.change",),
+                changes=(("unit", move[leaves], move[comes_to]),),
+                by="hub",
+                text=move["change"],
+            )
         )
-    await insert_new(store["case_entries"], entries)
+    await insert_new(store["case_entries"], [entry_document(entry) for entry in entries])
 
 
 async def _codes(store: Store, case_ids: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -159,7 +159,7 @@ class MongoCaseStore:
             documents = [_case_document(values) for values in writes.inserts.values()]
             inserted = await patiently(lambda: insert_new(self._cases, documents))
             await self._require({document["_id"] for document in documents} - inserted)
-        entries = [_entry_document(entry) for plan in plans for entry in plan.entries]
+        entries = [entry_document(entry) for plan in plans for entry in plan.entries]
         await patiently(lambda: insert_new(self._entries, entries))
 
     async def waiting_cases(self, limit: int) -> list[WaitingCase]:
@@ -182,7 +182,7 @@ class MongoCaseStore:
 
     async def apply_officer_effects(self, effects: Sequence[OfficerEffect]) -> None:
         """See `OfficerStore`."""
-        entries = [_entry_document(effect.entry) for effect in effects]
+        entries = [entry_document(effect.entry) for effect in effects]
         await patiently(lambda: insert_new(self._entries, entries))
         updates: list[UpdateOne] = []
         for effect in effects:
@@ -245,7 +245,8 @@ def _to_case(document: Document) -> Case:
     return Case(**_decoded(document))
 
 
-def _entry_document(entry: CaseEntry) -> Document:
+def entry_document(entry: CaseEntry) -> Document:
+    """A line of a case's history as it is stored."""
     details = {"template": entry.template, "reply_id": entry.reply_id}
     return {
         "_id": entry.entry_id,
@@ -328,7 +329,7 @@ def _message_document(one: PlannedMessage) -> Document:
         else None,
         "plan": {
             "steps": [_step_document(step) for step in plan.steps],
-            "entries": [_entry_document(entry) for entry in plan.entries],
+            "entries": [entry_document(entry) for entry in plan.entries],
             "reply": plan.reply.model_dump(mode="json", exclude_none=True) if plan.reply else None,
             "choice": plan.choice.model_dump(mode="json", exclude_none=True) if plan.choice else None,
         },

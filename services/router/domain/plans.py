@@ -26,14 +26,18 @@ class CaseStep:
 
 @dataclass(frozen=True, slots=True)
 class CaseEntry:
-    """One line of a case's history, ready to be written; the id derives from message and kind."""
+    """One line of a case's history, ready to be written; the id derives from what caused it and from its kind.
+
+    Attributes:
+        event_id: of the message or the officer's action; None of what the operator did to many cases.
+    """
 
     entry_id: str
     case_id: str
     case_code: str
     kind: str
     at: datetime
-    event_id: str
+    event_id: str | None
     reasons: tuple[str, ...]
     changes: tuple[tuple[str, str | None, str | None], ...] = ()
     reply_id: str | None = None

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from services.router.adapters.case_store import _entry_document
+from services.router.adapters.case_store import entry_document
 from services.router.domain.cases import CASE_FIELDS
 from services.router.domain.plans import CaseEntry
 from tests.unit.console.world import a_case, an_entry
@@ -18,7 +18,7 @@ def test_an_entry_has_exactly_the_routers_fields() -> None:
         entry_id="e", case_id="c", case_code="Q12", kind="officer_reply", at=datetime.now(UTC), event_id="v",
         reasons=(), reply_id="r", template="officer", by="thoi-an",
     )  # fmt: skip
-    document = _entry_document(entry)
+    document = entry_document(entry)
     ours = an_entry(a_case(1), "officer_reply", by="thoi-an", reply_id="r")
     assert set(ours) == set(document)
     assert set(ours["details"]) == set(document["details"])
