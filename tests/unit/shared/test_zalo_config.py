@@ -8,22 +8,10 @@ import yaml
 from shared.errors import ConfigurationError
 from shared.zalo_config import load_zalo_config
 
+pytestmark = pytest.mark.usefixtures("no_zalo_in_the_environment")
 SECRETS = ("app-secret-word", "first-key-word", "second-key-word", "refresh-word")
 APP = {"app_id": "1", "app_secret": SECRETS[0], "oa_secret_keys": list(SECRETS[1:3])}
 PAGE = {"page": "tan-chanh-hiep", "oa_id": "8", "app_id": "1", "name": "Tân Chánh Hiệp", "refresh_token": SECRETS[3]}
-
-
-@pytest.fixture(autouse=True)
-def _no_zalo_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "ZALO_APPS",
-        "ZALO_PAGES",
-        "ZALO_OA_API_URL",
-        "ZALO_OAUTH_URL",
-        "ZALO_UPLOAD_URL",
-        "ZALO_BUSINESS_URL",
-    ):
-        monkeypatch.delenv(name, raising=False)
 
 
 def written(folder: Path, content: Any) -> Path:

@@ -11,20 +11,8 @@ from stack import zalo
 from stack.errors import StackError
 from stack.settings import ROOT
 
+pytestmark = pytest.mark.usefixtures("no_zalo_in_the_environment")
 DATA = ROOT / "data"
-
-
-@pytest.fixture(autouse=True)
-def no_zalo_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "ZALO_APPS",
-        "ZALO_PAGES",
-        "ZALO_OA_API_URL",
-        "ZALO_OAUTH_URL",
-        "ZALO_UPLOAD_URL",
-        "ZALO_BUSINESS_URL",
-    ):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_demonstration_has_fifteen_pages_that_the_services_accept(tmp_path: Path) -> None:
