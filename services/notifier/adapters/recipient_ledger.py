@@ -444,17 +444,10 @@ class RecipientLedger:
         Returns:
             False if it is not uncertain any more.
         """
-        fields: Document
-        match step:
-            case TryAgain(at, reason, failures):
-                fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason}
-            case Fail(reason):
-                fields = {"state": "failed", "reason": reason, "finished_at": now}
+        uncertain, fields = unsettled.without(send, step, now=now)
         with store_errors():
             document = await self._rows.find_one_and_update(
-                {"_id": send.id, "state": "uncertain", "attempt": send.attempt},
-                {"$set": {**fields, "settled_by": "not_listed"}},
-                projection={"broadcast_id": 1, "chunk": 1},
+                uncertain, {"$set": fields}, projection={"broadcast_id": 1, "chunk": 1}
             )
         crash_point("notifier.broadcast.after_not_taken")
         if document is None:

@@ -425,17 +425,11 @@ class ReplyLedger:
             False if it is not uncertain any more.
         """
         crash_point("notifier.before_not_taken")
-        fields: Document
-        match step:
-            case TryAgain(at, reason, failures):
-                fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason, "held_by": None}
-            case Fail(reason):
-                fields = {"state": "failed", "reason": reason, "finished_at": now}
+        uncertain, fields = unsettled.without(send, step, now=now)
+        if isinstance(step, TryAgain):
+            fields["held_by"] = None
         with store_errors():
-            answer = await self._rows.update_one(
-                {"_id": send.id, "state": "uncertain", "attempt": send.attempt},
-                {"$set": {**fields, "settled_by": "not_listed"}},
-            )
+            answer = await self._rows.update_one(uncertain, {"$set": fields})
         return bool(answer.modified_count)
 
     async def uncertain_due(self, *, now: datetime, limit: int) -> dict[str, tuple[str, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from services.notifier.domain.next_step import Fail, TryAgain
 from services.notifier.domain.settlement import OpenSend
 from shared.mongo import EPOCH, Collection, Document, store_errors, value_of_each
 
@@ -77,6 +78,17 @@ async def check_again(rows: Collection, at: Mapping[str, tuple[int, datetime]]) 
             await rows.update_many(
                 {"_id": {"$in": row_ids}, "state": "uncertain"}, {"$set": {"checks": checks, "due_at": due_at}}
             )
+
+
+def without(send: OpenSend, step: TryAgain | Fail, *, now: datetime) -> tuple[Document, Document]:
+    """How an uncertain row becomes one that Zalo provably lacks: its filter and what to set."""
+    fields: Document = {"reason": step.reason, "settled_by": "not_listed"}
+    match step:
+        case TryAgain(at, _, failures):
+            fields |= {"state": "queued", "due_at": at, "failures": failures}
+        case Fail():
+            fields |= {"state": "failed", "finished_at": now}
+    return {"_id": send.id, "state": "uncertain", "attempt": send.attempt}, fields
 
 
 async def note_moments(rows: Collection, name: str, moments: Mapping[str, datetime], *, by: str = "_id") -> None:

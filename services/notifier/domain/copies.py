@@ -195,6 +195,11 @@ class Progress:
         return self.states.get("sending", 0)
 
 
+def undecided(chunk: Chunk, rows: Mapping[str, Row]) -> list[str]:
+    """Persons of a chunk who may still get their copy; `rows` by person."""
+    return [person for person in chunk.persons if person not in rows or rows[person].state == "queued"]
+
+
 def state_after(step: Step | Skipped) -> CopyState:
     """The state that an outcome leads to."""
     match step:

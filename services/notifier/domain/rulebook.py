@@ -1,13 +1,13 @@
 """All dated rules of delivery together, asked for one moment."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from services.notifier.domain.audience import Terms
 from services.notifier.domain.broadcast import Draft
-from services.notifier.domain.lanes import LaneBook, Policy, quiet_until
+from services.notifier.domain.lanes import LaneBook, quiet_until
 from services.notifier.domain.rules import VIETNAM, DeliveryRules
-from shared.directory import Directory
+from shared.directory import Directory, DirectoryView
 
 
 @dataclass
@@ -29,8 +29,7 @@ class Rulebook:
 
         A unit that has ended since the draft was written stands for the one that answers for it now.
         """
-        day = now.astimezone(VIETNAM).date()
-        view = self.directory.as_of(day)
+        view = self.units(now)
         heirs = self.directory.heirs(view)
         named = {
             name: tuple(dict.fromkeys(heirs.get(slug, slug) for slug in slugs))
@@ -39,8 +38,8 @@ class Rulebook:
         return Terms(
             audience=draft.audience.model_copy(update=named),
             offer=draft.offer,
-            rules=self.lanes.on(day),
-            window=self.rules.window_on(day),
+            rules=self.lanes.on(view.day),
+            window=self.rules.window_on(view.day),
             unit_by_page=view.unit_by_page,
             heirs=heirs,
             now=now,
@@ -48,8 +47,13 @@ class Rulebook:
 
     def quiet_until(self, draft: Draft, now: datetime) -> datetime | None:
         """When this may go on, if these are quiet hours; None when it may go on now."""
-        return quiet_until(self.policy(now), is_emergency=draft.is_emergency, now=now)
+        policy = self.lanes.on(_day(now)).policy
+        return quiet_until(policy, is_emergency=draft.is_emergency, now=now)
 
-    def policy(self, now: datetime) -> Policy:
-        """Our own rules at a moment."""
-        return self.lanes.on(now.astimezone(VIETNAM).date()).policy
+    def units(self, now: datetime) -> DirectoryView:
+        """The units and pages of a moment."""
+        return self.directory.as_of(_day(now))
+
+
+def _day(now: datetime) -> date:
+    return now.astimezone(VIETNAM).date()

@@ -61,11 +61,11 @@ class Forecaster:
 
     def units(self) -> frozenset[str]:
         """The units of today."""
-        return frozenset(self.rulebook.directory.as_of(self.clock.now().astimezone(VIETNAM).date()).units)
+        return frozenset(self.rulebook.units(self.clock.now()).units)
 
     def pages(self, units: Sequence[str]) -> list[str]:
         """The pages of these units today; of none named, all."""
-        by_page = self.rulebook.directory.as_of(self.clock.now().astimezone(VIETNAM).date()).unit_by_page
+        by_page = self.rulebook.units(self.clock.now()).unit_by_page
         return sorted(page for page, unit in by_page.items() if not units or unit in units)
 
     def terms(self, draft: Draft) -> Terms:

@@ -5,13 +5,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
 
-from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
 from services.notifier.domain.outcomes import ListedMessage, NotSent, Refused, Unknown
 from services.notifier.domain.settlement import Proof
 from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.ports import Clock, Rates
 from services.notifier.handlers.send_replies import TokenSource
-from services.notifier.handlers.throttle import keep_pauses, pause_after
+from services.notifier.handlers.throttle import may_call, paused_until
 from shared.ids import text_digest
 from shared.telemetry import get_logger
 
@@ -94,9 +93,8 @@ class LookUp:
         app_id = self._app_by_oa.get(oa_id)
         if app_id is None or not user_id.isdigit():
             return None
-        for bucket in (page_bucket(oa_id), app_bucket(app_id)):
-            if not (await self._rates.take(bucket, 1, reserved_share=RESERVED_SHARE)).tokens:
-                return None
+        if not await may_call(self._rates, oa_id=oa_id, app_id=app_id):
+            return None
         try:
             token = await self._tokens.access(oa_id)
         except TokenUnavailable:
@@ -107,8 +105,7 @@ class LookUp:
                 return answer
             case Refused(rule=rule):
                 log.warning("conversation.refused", citizen=citizen_key, code=answer.code, reason=rule.reason)
-                if pause := pause_after(answer, oa_id=oa_id, app_id=app_id, now=self._clock.now()):
-                    await keep_pauses(self._rates, [pause])
+                await paused_until(self._rates, answer, oa_id=oa_id, app_id=app_id, now=self._clock.now())
                 if rule.error_class == "token":
                     with suppress(TokenUnavailable):
                         await self._tokens.replace(oa_id, token.generation)

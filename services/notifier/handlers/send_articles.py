@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
 from services.notifier.domain.articles import OPEN, ArticleOutcome, ArticleSend, after, next_look
 from services.notifier.domain.broadcast import ArticleContent, Broadcast, NotAllowed, Snapshot, act
 from services.notifier.domain.lanes import Refused as LaneRefused
@@ -33,7 +32,7 @@ from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Broadcasts, Clock, Rates
 from services.notifier.handlers.send_replies import TokenSource
-from services.notifier.handlers.throttle import keep_pauses, pause_after
+from services.notifier.handlers.throttle import may_call, paused_until
 from shared.errors import StoreUnavailable
 from shared.telemetry import get_logger
 from shared.zalo_config import ZaloConfig
@@ -270,7 +269,7 @@ class ArticleSender:
 
     async def _step(self, send: ArticleSend, article: ArticleContent) -> None:
         now = self._outside.clock.now()
-        if not await self._has_token(send):
+        if not await may_call(self._outside.rates, oa_id=send.oa_id, app_id=send.app_id):
             await self._put_off(send, now + PAUSE, send.reason)
             return
         try:
@@ -300,7 +299,11 @@ class ArticleSender:
                 outcome = await self._call(
                     send, article, await self._outside.tokens.replace(send.oa_id, access.generation)
                 )
-        not_before = await self._block(send, outcome)
+        not_before = None
+        if isinstance(outcome, Refused):
+            not_before = await paused_until(
+                self._outside.rates, outcome, oa_id=send.oa_id, app_id=send.app_id, now=self._outside.clock.now()
+            )
         changes = after(
             send,
             outcome,
@@ -328,22 +331,6 @@ class ArticleSender:
             case "broadcast":
                 target: dict[str, Sequence[int]] = {name: codes for name, codes in article.target.items()}  # noqa: C416
                 return await self._outside.zalo.broadcast_article(send.article_id or "", target, **whose)
-
-    async def _has_token(self, send: ArticleSend) -> bool:
-        """Whether the page and the app may make one more call now; replies keep their share."""
-        for bucket in (page_bucket(send.oa_id), app_bucket(send.app_id)):
-            if not (await self._outside.rates.take(bucket, 1, reserved_share=RESERVED_SHARE)).tokens:
-                return False
-        return True
-
-    async def _block(self, send: ArticleSend, outcome: ArticleOutcome) -> datetime | None:
-        if not isinstance(outcome, Refused):
-            return None
-        pause = pause_after(outcome, oa_id=send.oa_id, app_id=send.app_id, now=self._outside.clock.now())
-        if pause is None:
-            return None
-        await keep_pauses(self._outside.rates, [pause])
-        return pause.until
 
     async def collect(self) -> None:
         """Look up views and shares of what was sent, less and less often.

@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Literal
 
 from services.notifier.domain.broadcast import Broadcast, BroadcastState, NotAllowed, act
-from services.notifier.domain.copies import Skip
+from services.notifier.domain.copies import Skip, undecided
 from services.notifier.domain.rulebook import Rulebook
 from services.notifier.handlers.build_audience import AudienceBuilder
-from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits, ChunkSender
+from services.notifier.handlers.send_copies import STORE_PAUSE_SECONDS, BroadcastAdapters, BroadcastLimits, ChunkSender
 from services.notifier.handlers.settle import Settlement
 from shared.crash import crash_point
 from shared.errors import StoreUnavailable
@@ -26,7 +26,6 @@ log = get_logger()
 SCHEDULER = "scheduler"
 RUNNING: frozenset[BroadcastState] = frozenset({"running"})
 SETTLE_SECONDS, RECOUNT_SECONDS = 2.0, 30.0
-STORE_PAUSE_SECONDS = 0.5
 FAULT_PAUSE_SECONDS = 5.0
 
 
@@ -66,7 +65,6 @@ class BroadcastRunner:
         self._instance = secrets.token_hex(6)
         self._claims = 0
         self._running: list[Broadcast] = []
-        self._is_stopping = False
         self._wake = asyncio.Event()
 
     @property
@@ -78,7 +76,7 @@ class BroadcastRunner:
 
     async def run(self) -> None:
         """Work until cancelled; then finish the waves that are under way."""
-        self._is_stopping = False
+        self._sender.is_stopping = False
         workers = [asyncio.create_task(self._work_on()) for _ in range(self._limits.workers)]
         poll_seconds = self._limits.poll_seconds
         others = [
@@ -94,8 +92,7 @@ class BroadcastRunner:
         try:
             await asyncio.gather(*workers, *others)
         finally:
-            self._is_stopping = True
-            self._sender.stop()
+            self._sender.is_stopping = True
             for task in others:
                 task.cancel()
             await asyncio.wait(workers, timeout=self._limits.stop_seconds)
@@ -116,7 +113,7 @@ class BroadcastRunner:
             await asyncio.sleep(seconds)
 
     async def _work_on(self) -> None:
-        while not self._is_stopping:
+        while not self._sender.is_stopping:
             try:
                 worked = await self.work_once()
             except StoreUnavailable as error:
@@ -180,8 +177,7 @@ class BroadcastRunner:
     async def _end_cancelled(self, broadcast_id: str) -> None:
         while (chunk := await self._copies.claim_chunk(broadcast_id, owner=self._owner())) is not None:
             rows = {row.person: row for row in await self._copies.rows_of(chunk)}
-            open_persons = [one for one in chunk.persons if one not in rows or rows[one].state == "queued"]
-            skips = [Skip(person, None, None, "broadcast.cancelled") for person in open_persons]
+            skips = [Skip(person, None, None, "broadcast.cancelled") for person in undecided(chunk, rows)]
             await self._copies.skip(chunk, skips, now=self._outside.clock.now())
             await self._copies.release(chunk, due_at=None)
 

@@ -32,6 +32,7 @@ from services.notifier.domain.copies import (
     cap_verdict,
     copy_id,
     state_after,
+    undecided,
 )
 from services.notifier.domain.lanes import Chosen, Lane
 from services.notifier.domain.lanes import Refused as NoLane
@@ -137,6 +138,10 @@ class ChunkSender:
         rulebook: all rules.
         app_by_oa: which app each of our pages belongs to.
         limits: waves and waits.
+
+    Attributes:
+        is_stopping: end after the waves that are under way.
+        in_flight: copies marked and not recorded yet.
     """
 
     def __init__(
@@ -153,12 +158,8 @@ class ChunkSender:
         self._rulebook = rulebook
         self._app_by_oa = app_by_oa
         self._limits = limits
-        self._is_stopping = False
+        self.is_stopping = False
         self.in_flight = 0
-
-    def stop(self) -> None:
-        """End after the waves that are under way."""
-        self._is_stopping = True
 
     async def send(self, broadcast: Broadcast, chunk: Chunk, *, claimed_at: float) -> bool:
         """Send one claimed chunk as far as it may go now, and put it down.
@@ -196,7 +197,7 @@ class ChunkSender:
         for row in rows.values():
             work.states[row.state] += 1
         work.states["queued"] += len(chunk.persons) - len(rows)
-        open_persons = [one for one in chunk.persons if one not in rows or rows[one].state == "queued"]
+        open_persons = undecided(chunk, rows)
         if not open_persons:
             return work
         people = await self._outside.audience.in_slice(chunk.part.first, chunk.part.end)
@@ -278,7 +279,7 @@ class ChunkSender:
         await self._copies.release(work.chunk, due_at=due_at)
 
     async def _may_go_on(self, work: _Work) -> bool:
-        if self._is_stopping or self._rulebook.quiet_until(work.broadcast.draft, self._outside.clock.now()) is not None:
+        if self.is_stopping or self._rulebook.quiet_until(work.broadcast.draft, self._outside.clock.now()) is not None:
             return False
         return await self._outside.broadcasts.state_of(work.broadcast.id) == "running"
 

@@ -31,7 +31,7 @@ from services.notifier.handlers.call_marks import CallMarks
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Clock, Contacts, Ledger, Rates, Reports, Sender
 from services.notifier.handlers.settle import Settlement
-from services.notifier.handlers.throttle import keep_pauses, pause_after
+from services.notifier.handlers.throttle import paused_until
 from shared.crash import crash_point
 from shared.errors import StoreUnavailable
 from shared.telemetry import get_logger
@@ -438,7 +438,11 @@ class ReplySender:
         crash_point("notifier.after_call")
         if isinstance(outcome, Refused) and outcome.rule.error_class == "token":
             outcome = await self._once_more(reply, token, outcome, claimed_at)
-        not_before = await self._block(reply, outcome) if isinstance(outcome, Refused) else None
+        not_before = None
+        if isinstance(outcome, Refused):
+            not_before = await paused_until(
+                self._outside.rates, outcome, oa_id=reply.oa_id, app_id=reply.app_id, now=self._outside.clock.now()
+            )
         return next_step(
             outcome, reply, schedules=self._rules.schedules, now=self._outside.clock.now(), not_before=not_before
         )
@@ -470,14 +474,6 @@ class ReplySender:
         except (TokenUnavailable, StoreUnavailable):
             return refused
         return await self._call(reply, newer) if self._has_time(claimed_at) else refused
-
-    async def _block(self, reply: Reply, refused: Refused) -> datetime | None:
-        """After a throttled call: until when the page or the app pauses."""
-        pause = pause_after(refused, oa_id=reply.oa_id, app_id=reply.app_id, now=self._outside.clock.now())
-        if pause is None:
-            return None
-        await keep_pauses(self._outside.rates, [pause])
-        return pause.until
 
     # Recording
 

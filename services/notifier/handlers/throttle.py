@@ -1,11 +1,11 @@
-"""After a call that Zalo refused because there were too many: the page, or the whole app, pauses on all replicas."""
+"""Calls within the limits of page and app; where Zalo refuses one as too many, they pause on all replicas."""
 
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.notifier.adapters.rate_bucket import app_bucket, page_bucket
+from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
 from services.notifier.domain.outcomes import Refused
 from services.notifier.handlers.ports import Rates
 from shared.errors import StoreUnavailable
@@ -25,6 +25,18 @@ class Pause:
     bucket: str
     seconds: float
     until: datetime
+
+
+async def may_call(rates: Rates, *, oa_id: str, app_id: str) -> bool:
+    """Whether the page and the app may make one more call now; replies keep their share.
+
+    Raises:
+        StoreUnavailable: ask again.
+    """
+    for bucket in (page_bucket(oa_id), app_bucket(app_id)):
+        if not (await rates.take(bucket, 1, reserved_share=RESERVED_SHARE)).tokens:
+            return False
+    return True
 
 
 def pause_after(refused: Refused, *, oa_id: str, app_id: str, now: datetime) -> Pause | None:
@@ -47,3 +59,12 @@ async def keep_pauses(rates: Rates, pauses: Iterable[Pause]) -> None:
         log.warning("calls.blocked", bucket=pause.bucket, seconds=round(pause.seconds, 1))
         with suppress(StoreUnavailable):
             await rates.block([pause.bucket], seconds=pause.seconds)
+
+
+async def paused_until(rates: Rates, refused: Refused, *, oa_id: str, app_id: str, now: datetime) -> datetime | None:
+    """After one refused call: until when its page or its app pauses now; None if it was refused for something else."""
+    pause = pause_after(refused, oa_id=oa_id, app_id=app_id, now=now)
+    if pause is None:
+        return None
+    await keep_pauses(rates, [pause])
+    return pause.until
