@@ -91,8 +91,7 @@ class Settlement:
         Raises:
             StoreUnavailable: repeat the call.
         """
-        sends = await self._ledger.open_sends(set(citizen_keys))
-        uncertain = [send for send in sends if send.state == "uncertain"]
+        uncertain = [one for one in await self._ledger.open_sends(set(citizen_keys)) if one.state == "uncertain"]
         if not uncertain:
             return set()
         concerned = {send.citizen_key for send in uncertain}
@@ -100,12 +99,9 @@ class Settlement:
         proofs = await self._reports.proofs(concerned, since=since)
         if not proofs:
             return set()
-        owned = await self._ledger.owned({proof.message_id for proof in proofs})
-        for other in self._others:
-            owned |= await other.owned({proof.message_id for proof in proofs})
-            sends += await other.open_sends(concerned)
+        sends, owned = await self._accounts(concerned, {proof.message_id for proof in proofs})
         matches = settle(sends, proofs, owned=owned, skew=self._skew)
-        by_id: dict[str, OpenSend] = {send.id: send for send in uncertain}
+        by_id = {send.id: send for send in uncertain}
         settled: dict[str, str] = {}
         for reply_id, proof in matches.items():
             if reply_id in by_id and await self._ledger.settle(by_id[reply_id], proof):
@@ -117,6 +113,18 @@ class Settlement:
                 list(settled), {by_id[reply_id].citizen_key for reply_id in settled}, now=self._clock.now()
             )
         return set(settled)
+
+    async def _accounts(self, citizen_keys: set[str], message_ids: set[str]) -> tuple[list[OpenSend], set[str]]:
+        """Who in all ledgers may be meant by messages that Zalo told of, and which of the messages are owned.
+
+        To be asked after Zalo's reports or list were read, and asking in this order: whose message is among them was
+        marked before, so it is open here, or its id is owned there. Asked before, a send that begins in between would
+        be missing, and its message would prove an older send of the same text.
+        """
+        ledgers = (self._ledger, *self._others)
+        sends = [send for ledger in ledgers for send in await ledger.open_sends(citizen_keys)]
+        owned = {message_id for ledger in ledgers for message_id in await ledger.owned(message_ids)}
+        return sends, owned
 
     async def check_uncertain(self) -> set[str]:
         """Look again at the uncertain replies whose next look is due, then less and less often.
@@ -183,14 +191,8 @@ class Settlement:
         listed = await by_list.conversations.messages(citizen_key, since=since)
         if listed is None:
             return set()
-        # In this order: a message that was being sent while the list was made is open here, or owned there.
-        sends = list(await self._ledger.open_sends({citizen_key}))
-        for other in self._others:
-            sends += await other.open_sends({citizen_key})
         message_ids = {message.message_id for message in listed}
-        owned = set(await self._ledger.owned(message_ids))
-        for other in self._others:
-            owned |= await other.owned(message_ids)
+        sends, owned = await self._accounts({citizen_key}, message_ids)
         by_people = await self._reports.by_people(message_ids)
         looked_up = look_up(sends, listed, owned=owned, by_people=by_people, skew=self._skew)
         now, ours, ended = self._clock.now(), {send.id: send for send in theirs}, set[str]()

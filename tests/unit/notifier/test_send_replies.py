@@ -1,9 +1,9 @@
 """The sender: one round at a time, with every way a send can end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from services.notifier.adapters.rate_bucket import Grant, app_bucket, page_bucket
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, Unknown
 from services.notifier.domain.reply import Contact
+from services.notifier.domain.settlement import Proof
 from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.events import NotifierDeps, note_reports, queue_replies
 from shared.errors import StoreUnavailable
@@ -203,6 +204,33 @@ async def test_a_receipt_settles_the_only_open_reply_of_a_citizen() -> None:
     await note_reports([Received(seen, 0, 0)], deps(world))
 
     assert world.ledger.rows[reply].settled_by == "seen"
+
+
+async def test_the_echo_of_a_send_that_began_while_reports_were_read_does_not_prove_an_older_one() -> None:
+    world = World()
+    (older,) = await ask(world, "a")
+    world.zalo.outcomes = [Unknown("zalo.answer_lost", "reset")]
+    await world.one_round()
+    world.clock.advance(GRACE.total_seconds())
+    (newer,) = await ask(world, "a again", content=ReplyContent(text="a"))
+    read = world.reports.proofs
+
+    async def reads_late(citizen_keys: Iterable[str], *, since: datetime) -> list[Proof]:
+        """The newer one goes out, and its echo comes, before its own answer is written down."""
+        world.sender.look_now()
+        await world.sender.round()
+        await eventually(lambda: len(world.zalo.calls) == 2)
+        await world.reports.add([a_report(event_id="e" * 32, message_ids=("m2",), text_sha256=text_digest("a"))])
+        return await read(citizen_keys, since=since)
+
+    world.reports.proofs = reads_late  # type: ignore[method-assign]
+
+    assert await world.settlement.of_citizens([CITIZEN]) == set()
+
+    assert world.ledger.rows[older].state == "uncertain"
+    world.reports.proofs = read  # type: ignore[method-assign]
+    await world.sender.record_pending()
+    assert (world.ledger.rows[newer].state, world.ledger.rows[newer].message_id) == ("sent", "m2")
 
 
 async def round_until_called(world: World) -> None:
