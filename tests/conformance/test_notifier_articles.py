@@ -150,15 +150,25 @@ async def test_a_person_settles_an_uncertain_page_once(
     assert len(await shelf.rows.to_collect(now=NOW + timedelta(hours=1), limit=5)) == (1 if state == "sent" else 0)
 
 
-async def test_an_acceptance_is_kept_after_its_lease(shelf: Shelf) -> None:
-    await shelf.rows.add([a_send(step="broadcast")])
+@pytest.mark.parametrize(
+    ("step", "taken"),
+    [
+        ("broadcast", {"state": "sent", "reason": None, "message_id": "m", "sent_at": NOW}),
+        ("create", {"state": "queued", "step": "verify", "step_at": NOW, "token": "t", "due_at": NOW}),
+    ],
+)
+async def test_what_zalo_took_is_kept_after_its_lease(shelf: Shelf, step: Any, taken: dict[str, Any]) -> None:
+    await shelf.rows.add([a_send(step=step)])
     send = await shelf.claimed()
     await shelf.rows.mark_called(send, now=NOW, day_slot="s")
     await shelf.rows.expire_leases(now=await shelf.lease_is_over())
+    await shelf.rows.record(send, {"state": "failed", "reason": "x.y"})
+    assert (await shelf.one()).state == "uncertain"
 
-    await shelf.rows.record(send, {"state": "sent", "reason": None, "message_id": "m", "sent_at": NOW})
+    await shelf.rows.record(send, taken)
 
-    assert ((await shelf.one()).state, (await shelf.one()).message_id) == ("sent", "m")
+    kept = await shelf.one()
+    assert (kept.state, kept.message_id, kept.token) == (taken["state"], taken.get("message_id"), taken.get("token"))
 
 
 async def test_a_days_slot_is_one_broadcasts_until_zalo_refuses_it(shelf: Shelf) -> None:

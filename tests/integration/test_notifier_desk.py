@@ -6,7 +6,6 @@ may not approve is told with the same codes everywhere.
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,26 +31,13 @@ from shared.ids import citizen_key
 from shared.mongo import Store
 from shared.service import server
 from tests.factories import a_change
-from tests.unit.notifier.fakes import DATA_DIR
+from tests.unit.notifier.broadcast_stage import always_day
 from tests.unit.notifier.samples import eventually
 from tests.unit.notifier.stores import fresh_store
 from tests.unit.simulator.live import DISTRICT, OA_IDS, WARD, Live, running, settings_for
 
 PEOPLE = 12
 DAY = "2026-11-24T03:00:00+00:00"
-
-
-def always_day(folder: Path) -> Path:
-    """Our rules without hours: the test runs at night too."""
-    shutil.copytree(DATA_DIR, folder)
-    file = folder / "delivery" / "lanes.yaml"
-    rules = yaml.safe_load(file.read_text("utf-8"))
-    for lane in rules["lanes"]:
-        lane.pop("hours", None)
-    for policy in rules["policy"]:
-        policy["quiet_hours"] = [0, 0]
-    file.write_text(yaml.safe_dump(rules, allow_unicode=True), "utf-8")
-    return folder
 
 
 @dataclass

@@ -102,7 +102,7 @@ class ArticleStore:
         return bool(answer.matched_count)
 
     async def record(self, send: ArticleSend, changes: Mapping[str, Any]) -> None:
-        """Write down what a claim came to; an acceptance also after the lease, since it is a proof.
+        """Write down what a claim came to; what Zalo took also after the lease, since it is a proof.
 
         Raises:
             StoreUnavailable: repeat the call.
@@ -112,7 +112,7 @@ class ArticleStore:
             update |= {"day_slot": send.id, "marked_at": EPOCH}
         if update.get("collect_at", NEVER) is None:
             update["collect_at"] = NEVER
-        states = ["calling", "uncertain"] if update["state"] == "sent" else ["calling"]
+        states = ["calling", "uncertain"] if update["state"] == "sent" or "step" in update else ["calling"]
         fence = {**_fence(send), "state": {"$in": states}}
         await patiently(lambda: self._rows.update_one(fence, {"$set": update}))
 

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Broadcasts, Clock, Rates
 from services.notifier.handlers.send_replies import TokenSource
 from services.notifier.handlers.throttle import may_call, paused_until
+from shared.crash import crash_point
 from shared.errors import StoreUnavailable
 from shared.telemetry import get_logger
 from shared.zalo_config import ZaloConfig
@@ -199,6 +200,7 @@ class ArticleSender:
             for page in pages
         ]
         await self._outside.rows.add(sends)
+        crash_point("notifier.article.after_rows_added")
         # Another replica may have made some of them, from a count of its own: what is kept is what counts.
         kept = await self._outside.rows.of_broadcast(broadcast.id)
         digest = hashlib.sha256("\n".join(f"{send.page} {send.followers}" for send in kept).encode()).hexdigest()
@@ -207,6 +209,7 @@ class ArticleSender:
         log.info("article.audience_fixed", broadcast=broadcast.id, pages=len(kept), followers=people)
 
     async def _finish(self, broadcast: Broadcast) -> None:
+        crash_point("notifier.article.before_finish")
         done = act(broadcast, "finish", by=SCHEDULER, at=self._outside.clock.now())
         if not isinstance(done, NotAllowed) and await self._outside.broadcasts.save(done):
             log.info("broadcast.moved", broadcast=broadcast.id, state=done.state, people=done.snapshot.people)
@@ -232,6 +235,7 @@ class ArticleSender:
         send = await self._outside.rows.claim(owner=self._owner, now=now)
         if send is None:
             return False
+        crash_point("notifier.article.after_claim")
         broadcast = await self._outside.broadcasts.read(send.broadcast_id)
         article = None if broadcast is None else broadcast.draft.content.article
         if broadcast is None or article is None or broadcast.state in {"cancelled", "done"}:
@@ -295,7 +299,7 @@ class ArticleSender:
             return
         outcome = await self._call(send, article, access)
         if isinstance(outcome, Refused) and outcome.rule.error_class == "token":
-            with suppress(TokenUnavailable):
+            with suppress(TokenUnavailable, StoreUnavailable):
                 outcome = await self._call(
                     send, article, await self._outside.tokens.replace(send.oa_id, access.generation)
                 )
@@ -311,7 +315,8 @@ class ArticleSender:
             now=self._outside.clock.now(),
             not_before=not_before,
         )
-        await self._outside.rows.record(send, changes)
+        await self._until_stored(lambda: self._outside.rows.record(send, changes))
+        crash_point("notifier.article.after_record")
         log.info(
             "article.stepped",
             article=send.id,
@@ -323,14 +328,32 @@ class ArticleSender:
 
     async def _call(self, send: ArticleSend, article: ArticleContent, token: AccessToken) -> ArticleOutcome:
         whose = {"app_id": send.app_id, "access_token": token.value}
+        outcome: ArticleOutcome
         match send.step:
             case "create":
-                return await self._outside.zalo.create_article(article, **whose)
+                crash_point("notifier.article.before_create")
+                outcome = await self._outside.zalo.create_article(article, **whose)
+                crash_point("notifier.article.after_create")
             case "verify":
-                return await self._outside.zalo.verify_article(send.token or "", **whose)
+                crash_point("notifier.article.before_verify")
+                outcome = await self._outside.zalo.verify_article(send.token or "", **whose)
+                crash_point("notifier.article.after_verify")
             case "broadcast":
                 target: dict[str, Sequence[int]] = {name: codes for name, codes in article.target.items()}  # noqa: C416
-                return await self._outside.zalo.broadcast_article(send.article_id or "", target, **whose)
+                crash_point("notifier.article.before_broadcast")
+                outcome = await self._outside.zalo.broadcast_article(send.article_id or "", target, **whose)
+                crash_point("notifier.article.after_broadcast")
+        return outcome
+
+    @staticmethod
+    async def _until_stored(write: Callable[[], Awaitable[None]]) -> None:
+        """What happened has happened: write it down for as long as it takes."""
+        while True:
+            try:
+                return await write()
+            except StoreUnavailable as error:
+                log.warning("articles.recording_waits", error=str(error))
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
 
     async def collect(self) -> None:
         """Look up views and shares of what was sent, less and less often.
@@ -346,6 +369,7 @@ class ArticleSender:
                 counted = await self._outside.zalo.article_statistics(
                     send.article_id or "", app_id=send.app_id, access_token=token.value
                 )
+            crash_point("notifier.article.after_statistics")
             await self._outside.rows.keep_statistics(
                 send.id,
                 views=None if counted is None else counted.views,

@@ -1,13 +1,14 @@
 """A notifier that works on one broadcast in a process of its own, so that a test can let it die at a crash point.
 
-`python -m tests.unit.notifier.broadcast_child work ID` sends the broadcast until it is done; `settle -` looks at
-uncertain copies; `report ECHOES` takes the echoes of a JSON list of [user id, message id]. Everything else comes from
-the environment, as for the service.
+`python -m tests.unit.notifier.broadcast_child work ID` sends the broadcast until it is done, `article ID` an article,
+whose views and shares are looked up then; `settle -` looks at uncertain copies; `report ECHOES` takes the echoes of a
+JSON list of [user id, message id]. Everything else comes from the environment, as for the service.
 """
 
 import asyncio
 import json
 import sys
+from datetime import timedelta
 
 from services.notifier.app import Rooms, build_rooms
 from services.notifier.handlers.events import note_reports
@@ -27,6 +28,9 @@ async def main(what: str, argument: str) -> None:
             if what == "work":
                 await rooms.tokens.look_after_all()
                 await _work(rooms, argument)
+            elif what == "article":
+                await rooms.tokens.look_after_all()
+                await _article(rooms, argument)
             elif what == "settle":
                 await rooms.tokens.look_after_all()
                 await rooms.runner.settle_open()
@@ -46,6 +50,23 @@ async def _work(rooms: Rooms, broadcast_id: str) -> None:
         while await rooms.runner.work_once():
             pass
     raise SystemExit("not done")
+
+
+async def _article(rooms: Rooms, broadcast_id: str) -> None:
+    """Step by step, without Zalo's seconds and ours between the steps."""
+    rows = rooms.store["article_sends"]
+    for _ in range(STEPS):
+        await rooms.runner.look()
+        await rooms.articles.look()
+        if await rooms.broadcasts.state_of(broadcast_id) == "done":
+            break
+        await rows.update_many({"state": "queued"}, {"$set": {"due_at": rooms.clock.now() - timedelta(seconds=1)}})
+        while await rooms.articles.work_once():
+            pass
+    else:
+        raise SystemExit("not done")
+    await rows.update_many({"state": "sent"}, {"$set": {"collect_at": rooms.clock.now() - timedelta(seconds=1)}})
+    await rooms.articles.collect()
 
 
 async def _report(rooms: Rooms, echoes: list[tuple[str, str]]) -> None:

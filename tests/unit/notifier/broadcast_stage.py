@@ -1,6 +1,7 @@
 """Broadcasts on a real database and a Zalo on the loopback address: contacts, an approved broadcast, and runners."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml
 from cryptography.fernet import Fernet
 
 from services.notifier.adapters.contact_store import person_of
@@ -20,6 +22,7 @@ from shared.events import ReplyContent
 from shared.ids import citizen_key
 from shared.mongo import Document, Store, insert_new
 from tests.factories import OA_ID, PAGE
+from tests.unit.notifier.fakes import DATA_DIR
 from tests.unit.notifier.stores import fresh_store
 from tests.unit.notifier.zalo_stub import APP_ID, FIRST_REFRESH_TOKEN, ZaloStub
 
@@ -76,6 +79,19 @@ def done(change: Change) -> Broadcast:
     """The changed broadcast; fails where the change was refused."""
     assert not isinstance(change, NotAllowed), change.reason
     return change
+
+
+def always_day(folder: Path) -> Path:
+    """Our rules without hours: the test runs at night too."""
+    shutil.copytree(DATA_DIR, folder)
+    file = folder / "delivery" / "lanes.yaml"
+    rules = yaml.safe_load(file.read_text("utf-8"))
+    for lane in rules["lanes"]:
+        lane.pop("hours", None)
+    for policy in rules["policy"]:
+        policy["quiet_hours"] = [0, 0]
+    file.write_text(yaml.safe_dump(rules, allow_unicode=True), "utf-8")
+    return folder
 
 
 @dataclass

@@ -68,7 +68,7 @@ class FakeArticleRows:
         return True
 
     async def record(self, send: ArticleSend, changes: Mapping[str, Any]) -> None:
-        row = self._held(send, "calling", *(["uncertain"] if changes["state"] == "sent" else []))
+        row = self._held(send, "calling", *(["uncertain"] if changes["state"] == "sent" or "step" in changes else []))
         if row is None:
             return
         row.change(changes)
