@@ -93,6 +93,9 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         ),
     ),
     CollectionSpec("case_entries", "router", "one line of a case's history", (_index("case_code", "at"),)),
+    CollectionSpec(
+        "withdrawals", "router", "until when what a person let us remember is erased, also where it arrives later"
+    ),
     CollectionSpec("counters", "router", "the last number given in a series (case codes of a day)"),
     CollectionSpec(
         "reply_ledger",

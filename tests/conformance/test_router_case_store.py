@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from services.router.adapters.case_store import MongoCaseStore
 from services.router.domain.cases import Citizen
-from services.router.domain.home_ward import Remembered, person_of
+from services.router.domain.memory import Remembered, person_of
 from services.router.domain.officers import officer_effect
 from services.router.domain.plans import PlannedMessage, to_plan
 from services.router.domain.understanding import MessageContext
@@ -208,7 +208,25 @@ async def test_what_a_person_lets_us_remember_is_found_on_every_page_until_it_is
     await store.forget([name], until=NOW + 2 * later)
     assert await store.remembered([name]) == {name: Remembered(None, was_asked=True)}
     await store.forget([name], until=NOW + 3 * later)
-    assert await store.remembered([name]) == {}
+    assert await store.remembered([name]) == {name: Remembered()}
+
+
+async def test_what_was_said_before_a_withdrawal_is_not_remembered_when_it_arrives_after_it(store: Any) -> None:
+    person: dict[str, Any] = {"user_id_by_app": "app-2"}
+    later = timedelta(minutes=1)
+    old, new = (
+        planned(text, user_id="1", event_id=f"{n:032d}", sent_at=NOW + n * later, code=f"C-{n}", **person)
+        for n, text in enumerate(["lưu phường Thới An", "lưu phường Hiệp Thành"])
+    )
+    name = person_of(old.message)
+    await store.forget([name], until=NOW)
+    await store.forget([name], until=NOW - later)
+
+    await store.record([old])  # decided before the withdrawal, stored after it
+    (known,) = (await store.remembered([name])).values()
+    assert (known, known.withdrawn_at) == (Remembered(), NOW)
+    await store.record([new])
+    assert await store.remembered([name]) == {name: Remembered("hiep-thanh", was_asked=True)}
 
 
 async def test_what_waits_for_a_person_is_found_the_first_to_be_due_first(store: Any) -> None:

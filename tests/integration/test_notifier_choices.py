@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.notifier.adapters.audience_store import AudienceStore
-from services.notifier.adapters.contact_store import ContactStore
+from services.notifier.adapters.contact_store import ContactStore, person_of
 from services.notifier.domain.audience import ContactView
 from services.notifier.domain.contacts import ContactFacts, facts_of_change, facts_of_choice, merged
 from services.notifier.domain.copies import slice_of
@@ -121,6 +121,39 @@ async def test_no_order_and_no_repetition_of_events_changes_what_is_true_in_the_
     assert truth == {
         (PAGE, True, True, topics, frozenset(), NOW + 3 * MINUTE),
         ("hiep-thanh", False, True, topics, frozenset(), NOW),
+    }
+
+
+async def test_what_a_page_knew_before_a_withdrawal_comes_back_in_no_order_and_by_no_repetition(store: Store) -> None:
+    nameless = {**HERE, "user_id_by_app": None}
+    events: list[ContactFacts] = [
+        chose("broadcasts", False, NOW, **HERE),
+        chose("topic", True, NOW, "pccc", **HERE),
+        chose("topic", True, NOW + 2 * MINUTE, "an-ninh", **nameless),
+        chose("ward", True, NOW + MINUTE, "thoi-an", **HERE),
+        changed("tag_added", NOW, details={"tag": "hộ nghèo"}, **HERE),
+        changed("tag_added", NOW + 2 * MINUTE, details={"tag": "chủ trọ"}, **nameless),
+        changed("profile_shared", NOW, details={"phone": "84900000001"}, **HERE),
+        changed("followed", NOW + 2 * MINUTE, **nameless),
+        changed("withdrawn", NOW + MINUTE, **HERE),
+    ]
+    chance = random.Random(20261127)
+    truths = set()
+    for _ in range(12):
+        await store["contacts"].delete_many({})
+        contacts = ContactStore(store)
+        order = [*events, *chance.sample(events, 4)]
+        chance.shuffle(order)
+        for batch in _batches(order, chance):
+            await contacts.learn(merged(batch))
+        (view,) = await seen(store)
+        (document,) = await store["contacts"].find({}).to_list(None)
+        kept = repr({name: document.get(name) for name in ("user_id_by_app", "profile", "tags", "choices")})
+        truths.add((view.person, view.reach.opted_out, view.topics, view.wards, view.tags, view.reach.phone))
+        assert not [old for old in (BY_APP, "84900000001", "hộ nghèo", "pccc", "thoi-an") if old in kept], order
+
+    assert truths == {
+        (person_of(f"{OA_ID}:21"), True, frozenset({"an-ninh"}), frozenset(), frozenset({"chủ trọ"}), None)
     }
 
 

@@ -128,9 +128,10 @@ def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
         "person": {"$ifNull": ["$person", person_of(fact.citizen_key)]},
     }
     if fact.user_id_by_app is not None:
-        is_told: dict[str, Any] = {"$gt": [fact.seen_at, withdrawn]}
+        is_told: dict[str, Any] = {"$gt": [fact.named_at, withdrawn]}
         second["user_id_by_app"] = {"$cond": [is_told, {"$literal": fact.user_id_by_app}, "$user_id_by_app"]}
         second["person"] = {"$cond": [is_told, person_of(fact.user_id_by_app), second["person"]]}
+        second["named_at"] = {"$cond": [is_told, {"$max": ["$named_at", fact.named_at]}, "$named_at"]}
     if fact.profile is not None:
         is_newer: dict[str, Any] = {
             "$and": [
@@ -143,14 +144,21 @@ def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
         second["profile_at"] = {"$cond": [is_newer, fact.profile.at, "$profile_at"]}
     for name, tag in fact.tags.items():
         key = f"tags.{deterministic_id(name)[:_TAG_KEY_LENGTH]}"  # a name may hold dots and dollars
-        is_newer_tag = {"$gte": [tag.at, {"$ifNull": [f"${key}.changed_at", EPOCH]}]}
+        is_newer_tag: dict[str, Any] = {
+            "$and": [
+                {"$gt": [tag.at, withdrawn]},
+                {"$gte": [tag.at, {"$ifNull": [f"${key}.changed_at", EPOCH]}]},
+            ]
+        }
         second[key] = {
             "$cond": [is_newer_tag, {"name": {"$literal": name}, "is_set": tag.is_set, "changed_at": tag.at}, f"${key}"]
         }
     stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}, *_choosing(fact)]
     if fact.withdrawn_at is not None:
-        erased = {name: _unless_withdrawn(name, since) for name, since in _ERASED.items()}
-        stages.append({"$set": {**erased, "person": person_of(fact.citizen_key)}})
+        erased = {name: _unless_withdrawn(f"${since}", f"${name}") for name, since in _ERASED.items()}
+        lists = {name: _since_withdrawn(name, since) for name, since in _ERASED_ENTRIES.items()}
+        person = _unless_withdrawn("$named_at", "$person", person_of(fact.citizen_key))
+        stages += [{"$set": {**erased, **lists, "person": person}}]
     return stages
 
 
@@ -170,7 +178,6 @@ def _choosing(fact: ContactFacts) -> list[dict[str, Any]]:
         }
         if subject != "broadcasts":
             counts = {"$and": [counts, {"$gt": [chosen.at, {"$ifNull": ["$withdrawn_at", EPOCH]}]}]}
-            fields["chosen_at"] = {"$max": ["$chosen_at", chosen.at]}
         fields[path] = {"$cond": [counts, {"is_on": chosen.is_on, "at": chosen.at, "by": chosen.by}, f"${path}"]}
     return [{"$set": fields}]
 
@@ -188,19 +195,17 @@ def contact_choices(document: Document) -> ContactChoices:
     return ContactChoices(chosen, document.get("withdrawn_at"))
 
 
-# What a withdrawal erases, with the moment that says how old it is; ids of the person count as old as the withdrawal.
-# A stop stays: it is what keeps us from writing.
-_ERASED = {
-    "user_id_by_app": None,
-    "profile": "profile_at",
-    "profile_at": "profile_at",
-    "tags": None,
-    "choices.topic": "chosen_at",
-    "choices.ward": "chosen_at",
-}
+# What a withdrawal erases, with the moment that says how old it is.
+_ERASED = {"user_id_by_app": "named_at", "named_at": "named_at", "profile": "profile_at", "profile_at": "profile_at"}
+# Of these, the entries that are not newer. A stop stays: it is what keeps us from writing.
+_ERASED_ENTRIES = {"tags": "changed_at", "choices.topic": "at", "choices.ward": "at"}
 
 
-def _unless_withdrawn(name: str, since: str | None) -> Any:
-    if since is None:
-        return "$$REMOVE"
-    return {"$cond": [{"$gt": [{"$ifNull": [f"${since}", EPOCH]}, "$withdrawn_at"]}, f"${name}", "$$REMOVE"]}
+def _unless_withdrawn(since: str, value: Any, otherwise: Any = "$$REMOVE") -> Any:
+    return {"$cond": [{"$gt": [{"$ifNull": [since, EPOCH]}, "$withdrawn_at"]}, value, otherwise]}
+
+
+def _since_withdrawn(name: str, since: str) -> Any:
+    newer = {"$gt": [f"$$this.v.{since}", "$withdrawn_at"]}
+    entries = {"$objectToArray": {"$ifNull": [f"${name}", {}]}}
+    return {"$arrayToObject": {"$filter": {"input": entries, "cond": newer}}}

@@ -31,7 +31,8 @@ class ContactFacts:
     """Facts of one or more events about one citizen.
 
     Attributes:
-        seen_at: the newest event; our ids of the person are kept only if it is later than a withdrawal.
+        seen_at: the newest event.
+        named_at: the newest event that names the person; the name is kept only if that is later than a withdrawal.
     """
 
     citizen_key: str
@@ -40,6 +41,7 @@ class ContactFacts:
     user_id: str
     seen_at: datetime
     user_id_by_app: str | None = None
+    named_at: datetime | None = None
     interaction_at: datetime | None = None
     followed_at: datetime | None = None
     unfollowed_at: datetime | None = None
@@ -102,6 +104,7 @@ def _facts(
         user_id=event.user_id,
         seen_at=at,
         user_id_by_app=event.user_id_by_app,
+        named_at=at if event.user_id_by_app is not None else None,
         interaction_at=interaction_at,
         followed_at=followed_at,
         unfollowed_at=unfollowed_at,
@@ -135,6 +138,7 @@ def _merge(one: ContactFacts, other: ContactFacts) -> ContactFacts:
         user_id=one.user_id,
         seen_at=newer.seen_at,
         user_id_by_app=newer.user_id_by_app or older.user_id_by_app,
+        named_at=_latest(one.named_at, other.named_at),
         interaction_at=_latest(one.interaction_at, other.interaction_at),
         followed_at=_latest(one.followed_at, other.followed_at),
         unfollowed_at=_latest(one.unfollowed_at, other.unfollowed_at),

@@ -4,12 +4,14 @@ Every write is repeatable: fixed `_id`s, absolute values, and for a case the ver
 round trip for a whole batch.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from services.router.domain.cases import CASE_FIELDS, Case, Given
-from services.router.domain.home_ward import Memory, Remembered, person_of, remembered
+from services.router.domain.memory import NEVER, Memory, Remembered, person_of, remembered
 from services.router.domain.officers import OfficerEffect
 from services.router.domain.pieces import Piece
 from services.router.domain.plans import (
@@ -31,13 +33,14 @@ _PLAN_PROJECTION = {"citizen_key": 1, "case_id": 1, "case_code": 1, "plan": 1}
 
 
 class MongoCaseStore:
-    """`messages`, `cases`, `case_entries` and `counters`."""
+    """`messages`, `cases`, `case_entries`, `counters` and `withdrawals`."""
 
     def __init__(self, store: Store) -> None:
         self._messages = store["messages"]
         self._cases = store["cases"]
         self._entries = store["case_entries"]
         self._counters = store["counters"]
+        self._withdrawals = store["withdrawals"]
 
     async def plans_of(self, event_ids: Sequence[str]) -> dict[str, Plan]:
         """See `CaseStore`."""
@@ -103,17 +106,28 @@ class MongoCaseStore:
 
     async def remembered(self, persons: Sequence[str]) -> dict[str, Remembered]:
         """See `CaseStore`."""
-        query = {"memory_key": {"$in": list(persons)}}
+        said = {"memory_key": {"$in": list(persons)}}
         projection = {"memory_key": 1, "memory": 1, "sent_at": 1}
-        documents = await patiently(lambda: self._messages.find(query, projection).to_list(None))
-        found: dict[str, list[tuple[datetime, str, Memory]]] = {}
+        documents, withdrawals = await asyncio.gather(
+            patiently(lambda: self._messages.find(said, projection).to_list(None)),
+            patiently(lambda: self._withdrawals.find({"_id": {"$in": list(persons)}}).to_list(None)),
+        )
+        found: dict[str, list[tuple[datetime, str, Memory]]] = {one["_id"]: [] for one in withdrawals}
         for document in documents:
             memory = Memory(document["memory"]["what"], document["memory"]["ward"])
             found.setdefault(document["memory_key"], []).append((document["sent_at"], document["_id"], memory))
-        return {person: remembered(memories) for person, memories in found.items()}
+        withdrawn = {one["_id"]: one["withdrawn_at"] for one in withdrawals}
+        return {
+            person: remembered(memories, withdrawn_at=withdrawn.get(person, NEVER))
+            for person, memories in found.items()
+        }
 
     async def forget(self, persons: Sequence[str], *, until: datetime) -> None:
         """See `WithdrawalStore`."""
+        # First the mark, by which what was said before and arrives later is never used; then what is there already.
+        marks = [UpdateOne({"_id": person}, {"$max": {"withdrawn_at": until}}, upsert=True) for person in persons]
+        while marks:  # another replica made one of them at the same time: it is there now, so the update finds it
+            marks = [marks[index] for index in await patiently(partial(bulk_update, self._withdrawals, marks))]
         old = {"memory_key": {"$in": list(persons)}, "sent_at": {"$lte": until}}
         with store_errors():
             await self._messages.update_many(old, {"$unset": {"memory_key": "", "memory": ""}})

@@ -14,7 +14,7 @@ from services.router.domain.answers import Answer, AnswerBook
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment
 from services.router.domain.choices import Choice, Choices, MenuAsked, WardMemory, Wish, ward_name
 from services.router.domain.deadlines import ServiceLevel, ServiceLevels
-from services.router.domain.home_ward import Memory, Remembered
+from services.router.domain.memory import Memory, Remembered
 from services.router.domain.pieces import TOGETHER
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, PRECEDENCE, Category, Reading, Urgency
@@ -220,8 +220,7 @@ class Desk:
         wish = self.choices.of(message.text, view)
         if wish is not None:
             outcome = self._wished(message, reading, assignment, wish, view)
-            if outcome.memory is not None:
-                citizen.remembered = citizen.remembered.after(outcome.memory)
+            outcome = _kept_in_mind(outcome, citizen)
             return replace(outcome, changes=tuple(over), entries=closing)
         asked = _case_that_asked(message, citizen, view)
         if asked is not None:
@@ -242,7 +241,7 @@ class Desk:
                 citizen.cases[change.after.case_id] = change.after
             if asked is not None and outcome.reply is not None and not citizen.remembered.was_asked:
                 outcome = self._with_consent_asked(outcome, outcome.reply, view.units[asked[1]])
-                citizen.remembered = citizen.remembered.after(Memory("asked"))
+                outcome = _kept_in_mind(outcome, citizen)
         return replace(outcome, changes=(*over, *outcome.changes), entries=(*closing, *outcome.entries))
 
     def _wished(
@@ -489,6 +488,17 @@ class Desk:
         if reading.category == "greeting":
             return _is_recent(last, message, self._hours("greeting_hours"))
         return _is_recent(last, message, timedelta(minutes=self.levels.windows.acknowledgement_minutes))
+
+
+def _kept_in_mind(decision: Decision, citizen: Citizen) -> Decision:
+    """Bring what is remembered up to date; what was said before a withdrawal is not remembered."""
+    memory, message = decision.memory, decision.message
+    if memory is None:
+        return decision
+    if not citizen.remembered.may_keep(message.sent_at):
+        return replace(decision, memory=None, reasons=(*decision.reasons, "home.withdrawn"))
+    citizen.remembered = citizen.remembered.after(memory, at=message.sent_at, event_id=message.event_id)
+    return decision
 
 
 def _becomes(case: Case | None, reading: Reading) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from services.router.domain.home_ward import Memory
+from services.router.domain.memory import Memory
 from services.router.domain.text import Spelling, WritingBook, fold, plain_word
 from shared.directory import DirectoryView, Unit
 from shared.events import ChoiceSubject, ReplyButton, Slug

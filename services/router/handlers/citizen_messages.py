@@ -15,7 +15,7 @@ from typing import Protocol
 
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment, ResponsibleUnit, failed_assignment
 from services.router.domain.cases import Case, Citizen, Decision, Desk, opened_cases
-from services.router.domain.home_ward import Remembered, person_of
+from services.router.domain.memory import Remembered, person_of
 from services.router.domain.pieces import TOGETHER, Piece, joined, pieces_before, read_together
 from services.router.domain.plans import Plan, PlannedMessage, carry_over, to_plan
 from services.router.domain.understanding import MessageContext, Reading, Understanding, failed_reading

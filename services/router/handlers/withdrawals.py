@@ -1,6 +1,8 @@
 """A citizen asks for the end of their data: the ward they let us remember is forgotten.
 
-Their messages and cases are the record of what the police were told and stay with the cases.
+The moment is kept, so that an older consent
+that comes later or again is not remembered either. Their messages and cases are the record of what the police were
+told and stay with the cases.
 """
 
 from collections.abc import Sequence
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.router.domain.home_ward import person_key
+from services.router.domain.memory import person_key
 from shared.events import CitizenChanged
 from shared.kafka import Received
 from shared.telemetry import get_logger
@@ -20,7 +22,7 @@ class WithdrawalStore(Protocol):
     """What this handler needs of the database."""
 
     async def forget(self, persons: Sequence[str], *, until: datetime) -> None:
-        """Erase what these persons let us remember up to a moment."""
+        """Erase what these persons let us remember up to a moment, also what of it arrives later."""
         ...
 
 

@@ -14,7 +14,7 @@ from services.router.adapters.data_files import (
     load_unit_resolver,
 )
 from services.router.domain.cases import Case, Desk
-from services.router.domain.home_ward import Memory, Remembered, person_of, remembered
+from services.router.domain.memory import NEVER, Memory, Remembered, person_of, remembered
 from services.router.domain.officers import OfficerEffect
 from services.router.domain.pieces import Piece
 from services.router.domain.plans import CaseEntry, Plan, PlannedMessage, broken_inserts, case_writes
@@ -56,6 +56,7 @@ class FakeCaseStore:
     entries: dict[str, CaseEntry] = field(default_factory=dict)
     numbers: dict[date, int] = field(default_factory=dict)
     officer_events: set[tuple[str, str]] = field(default_factory=set)
+    withdrawals: dict[str, datetime] = field(default_factory=dict)
     fails_after: int | None = None
     round_trips: int = 0
 
@@ -123,14 +124,20 @@ class FakeCaseStore:
 
     async def remembered(self, persons: Sequence[str]) -> dict[str, Remembered]:
         self.round_trips += 1
-        found: dict[str, list[tuple[datetime, str, Memory]]] = {}
+        found: dict[str, list[tuple[datetime, str, Memory]]] = {person: [] for person in self.withdrawals}
         for one in self.messages.values():
             if (memory := one.decision.memory) is not None:
                 entry = (one.message.sent_at, one.message.event_id, memory)
                 found.setdefault(person_of(one.message), []).append(entry)
-        return {person: remembered(memories) for person, memories in found.items() if person in persons}
+        return {
+            person: remembered(memories, withdrawn_at=self.withdrawals.get(person, NEVER))
+            for person, memories in found.items()
+            if person in persons
+        }
 
     async def forget(self, persons: Sequence[str], *, until: datetime) -> None:
+        for person in persons:
+            self.withdrawals[person] = max(until, self.withdrawals.get(person, NEVER))
         for event_id, one in self.messages.items():
             if person_of(one.message) in persons and one.message.sent_at <= until:
                 self.messages[event_id] = replace(one, decision=replace(one.decision, memory=None))

@@ -1,16 +1,21 @@
 """The ward that a citizen lets us remember: asked once, used where no place is named, forgotten when they say so."""
 
+import asyncio
+import random
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.router.domain.choices import WardMemory, Wish
-from services.router.domain.home_ward import Memory, Remembered, person_of, remembered
+from services.router.domain.memory import Memory, Remembered, person_of, remembered
 from services.router.handlers.withdrawals import WithdrawalDeps, forget_withdrawn
 from shared.kafka import Received
 from tests.factories import NOW, a_change, a_message
+from tests.properties import examples
 from tests.unit.router.fakes import CHOICES, VIEW, Office
 from tests.unit.router.test_router_choices import all_buttons
 
@@ -40,6 +45,11 @@ async def written(office: Office, text: str, minute: int, **changes: Any) -> Non
     at = NOW + minute * 10 * MINUTE
     filled = {"page": "district", "user_id_by_app": BY_APP, "event_id": f"{minute:032d}", **changes}
     await office.write(text, sent_at=at, received_at=at, **filled)
+
+
+async def withdrawn(office: Office, minute: int) -> None:
+    change = a_change(change="withdrawn", changed_at=NOW + minute * 10 * MINUTE, user_id_by_app=BY_APP)
+    await forget_withdrawn([Received(change, 0, 0)], WithdrawalDeps(office.store))
 
 
 async def with_question(office: Office) -> list[str]:
@@ -85,9 +95,8 @@ async def test_a_ward_is_forgotten_when_the_citizen_says_so_or_withdraws(ends: s
     office = Office()
     await written(office, "lưu phường Thới An", 0)
     if ends == "withdrawn":
-        change = a_change(change="withdrawn", changed_at=NOW + 10 * MINUTE, user_id_by_app=BY_APP)
         for _ in range(2):
-            await forget_withdrawn([Received(change, 0, 0)], WithdrawalDeps(office.store))
+            await withdrawn(office, 1)
     else:
         await written(office, ends, 1)
 
@@ -106,7 +115,50 @@ def test_the_newest_word_counts_whatever_the_order() -> None:
     ]
 
     assert {remembered(order) for order in permutations(said)} == {Remembered("hiep-thanh", was_asked=True)}
+    before = {remembered(order, withdrawn_at=NOW + 2 * MINUTE) for order in permutations(said[:3])}
+    assert before == {Remembered()}
     assert remembered([*said, (NOW + 4 * MINUTE, "f", Memory("refused"))]) == Remembered(None, was_asked=True)
+
+
+@given(
+    words=st.lists(
+        st.sampled_from(["lưu phường Thới An", "lưu phường Hiệp Thành", "quên phường", "không lưu phường"]),
+        max_size=4,
+    ),
+    withdrawals=st.sets(st.integers(0, 4), min_size=1, max_size=2),
+    chance=st.randoms(use_true_random=False),
+)
+@settings(max_examples=examples(40))
+def test_what_was_said_before_a_withdrawal_comes_back_in_no_order_and_by_no_repetition(
+    words: list[str], withdrawals: set[int], chance: random.Random
+) -> None:
+    """Message n is of minute n, a withdrawal n of the same minute: it covers that message and all before it."""
+    events = [*((text, minute) for minute, text in enumerate(words)), *((None, minute) for minute in withdrawals)]
+    order = [*events, *chance.choices(events, k=3)]
+    chance.shuffle(order)
+
+    async def handled() -> Office:
+        office = Office()
+        for text, minute in order:
+            if text is None:
+                await withdrawn(office, minute)
+            else:
+                await written(office, text, minute)
+        return office
+
+    office = asyncio.run(handled())
+
+    valid = [text for minute, text in enumerate(words) if minute > max(withdrawals)]
+    last = valid[-1] if valid else ""
+    ward = {"lưu phường Thới An": "thoi-an", "lưu phường Hiệp Thành": "hiep-thanh"}.get(last)
+    person = person_of(a_message(user_id_by_app=BY_APP))
+    assert asyncio.run(office.store.remembered([person])) == {person: Remembered(ward, was_asked=bool(valid))}
+    kept = [
+        one.decision.memory
+        for one in office.store.messages.values()
+        if one.message.sent_at <= NOW + max(withdrawals) * 10 * MINUTE
+    ]
+    assert not any(kept), "what is not used is not stored either"
 
 
 def test_a_person_is_the_same_on_all_pages_and_a_stranger_is_not() -> None:
