@@ -285,6 +285,19 @@ async def test_an_echo_settles_an_uncertain_copy_once(book: Book) -> None:
     assert await book.ledger.mark({"m1": {"seen": book.clock.now()}, "other": {}}) == {"m1"}
 
 
+async def test_a_copy_that_was_taken_without_an_id_is_shown_among_those_without_a_name(book: Book) -> None:
+    chunk = await book.claim()
+    await book.mark(chunk, copy_of(0), copy_of(1), copy_of(2))
+    await book.record(chunk, copy_of(0), Sent(None, None))
+    await book.record(chunk, copy_of(1), Sent("m1", None))
+
+    citizens = [f"{OA_ID}:20", f"{OA_ID}:21", f"{OA_ID}:22"]
+    (shown,) = await book.ledger.nameless(citizens)
+
+    assert (shown.citizen_key, shown.state, shown.text_sha256) == (f"{OA_ID}:20", "sent", TEXT)
+    assert [send.citizen_key for send in await book.ledger.open_sends(citizens)] == [f"{OA_ID}:22"]
+
+
 async def one_uncertain(book: Book, **changes: Any) -> OpenSend:
     """A ledger in whose one chunk all is done, but for one uncertain copy."""
     chunk = await book.claim()

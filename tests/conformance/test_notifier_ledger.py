@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.notifier.adapters.clock import ServerClock
+from services.notifier.adapters.reply_decisions import ReplyDecisions
 from services.notifier.adapters.reply_ledger import Expired, LedgerRow, ReplyLedger, Result
 from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
 from services.notifier.domain.reply import EMERGENCY, ORDINARY, Reply
@@ -18,7 +19,7 @@ from shared.events import ReplyContent
 from shared.ids import deterministic_id, text_digest
 from shared.mongo import Store
 from tests.factories import a_reply
-from tests.unit.notifier.fakes import FakeLedger, ManualClock
+from tests.unit.notifier.fakes import FakeDecisions, FakeLedger, ManualClock
 from tests.unit.notifier.samples import APP_ID, CITIZEN, eventually
 from tests.unit.notifier.stores import fresh_store
 
@@ -33,6 +34,13 @@ class Book:
     ledger: Ledger
     clock: Clock
     store: Store | None = None
+
+    @property
+    def decisions(self) -> FakeDecisions | ReplyDecisions:
+        if isinstance(self.ledger, FakeLedger):
+            return FakeDecisions(self.ledger)
+        assert self.store is not None
+        return ReplyDecisions(self.store, by="an")
 
     async def state(self, reply_id: str) -> str:
         return str((await self.entry(reply_id))["state"])
@@ -365,6 +373,43 @@ async def test_one_proof_cannot_settle_two_replies(book: Book) -> None:
 
     assert await book.ledger.settle(one, a_proof("m1", book.clock.now()))
     assert not await book.ledger.settle(other, a_proof("m1", book.clock.now()))
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_a_person_settles_an_uncertain_reply_once_and_queues_a_failed_one_again(
+    book: Book, is_sent: bool
+) -> None:
+    reply_id, now = await uncertain(book, "a"), book.clock.now()
+    decide = book.decisions
+
+    assert await decide.settle(reply_id, is_sent=is_sent, reason="seen at Zalo's", now=now)
+    assert not await decide.settle(reply_id, is_sent=is_sent, reason="seen at Zalo's", now=now)
+    assert await book.ledger.open_sends([CITIZEN]) == []
+    entry = await book.entry(reply_id)
+    assert (entry["state"], entry["settled_by"]) == ("sent" if is_sent else "failed", "person")
+
+    await decide.requeue([reply_id], reason="still wanted", now=now)
+
+    entry = await book.entry(reply_id)
+    assert (entry["state"], entry["attempt"]) == ("sent" if is_sent else "queued", 1)
+    due = await book.ledger.due(ORDINARY, now=now + LATER, limit=5)
+    assert [one.id for one in due] == ([] if is_sent else [reply_id])
+
+
+async def test_what_is_sent_under_an_unknown_id_is_shown_until_its_id_is_known(book: Book) -> None:
+    by_word, unnamed, named, failed = [await uncertain(book, name) for name in "abcd"]
+    now = book.clock.now()
+    by_id = {send.id: send for send in await book.ledger.open_sends([CITIZEN])}
+    assert await book.ledger.nameless([CITIZEN]) == []
+
+    await book.decisions.settle(by_word, is_sent=True, reason="seen at Zalo's", now=now)
+    await book.decisions.settle(failed, is_sent=False, reason="not seen at Zalo's", now=now)
+    assert await book.ledger.settle(by_id[named], a_proof("m1", now))
+
+    (shown,) = await book.ledger.nameless([CITIZEN])
+    assert shown == replace(by_id[by_word], state="sent")
+    assert await book.state(unnamed) == "uncertain"
+    assert await book.ledger.nameless(["another:1"]) == []
 
 
 @pytest.mark.parametrize("is_retried", [True, False])

@@ -59,6 +59,7 @@ _SERVER_NOW = "$$NOW"
 _AT_ONCE = EPOCH + timedelta(seconds=1)
 LISTED: tuple[Lane, ...] = ("answer", "consultation")
 """Lanes whose messages Zalo's list of a conversation shows; of templates its documentation does not say so."""
+NAMES = unsettled.Names(started_at="marked_at", kind="lane", listed=LISTED, own="copy")
 _MAY_HAVE = ("sending", "sent", "uncertain")
 _ROW_FIELDS = {"person": 1, "state": 1, "owner": 1, "attempt": 1, "failures": 1, "due_at": 1, "requested_at": 1}
 
@@ -402,7 +403,11 @@ class RecipientLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Copies to these citizens whose message id is not known."""
-        return await unsettled.open_sends(self._rows, citizen_keys, started_at="marked_at", kind="lane", listed=LISTED)
+        return await unsettled.open_sends(self._rows, citizen_keys, NAMES)
+
+    async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Copies that these citizens have by an answer without an id."""
+        return await unsettled.nameless(self._rows, citizen_keys, NAMES)
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a copy has already."""

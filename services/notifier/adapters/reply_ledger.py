@@ -52,6 +52,12 @@ EXPIRED_AT_ONCE = 1_000
 RECORDED_AT_ONCE = 100
 KEPT_ATTEMPTS = 50
 """A reply that waits for a page to be linked again is tried for days; its last attempts tell enough."""
+NAMES = unsettled.Names(
+    started_at="attempt_started_at",
+    kind="conversation_id",
+    listed=(None,),  # anonymous visitors have no list
+    own="reply",
+)
 COUNTED_STATES = ("queued", "sending", "uncertain")
 _CANDIDATE_FIELDS = {"citizen_key": 1, "oa_id": 1, "app_id": 1, "priority": 1}
 _GATE_FIELDS = {"citizen_key": 1, "order": 1, "state": 1, "due_at": 1, "priority": 1, "uncertain_at": 1}
@@ -383,10 +389,11 @@ class ReplyLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Sends of these citizens whose message id is not known."""
-        # Anonymous visitors have no list.
-        return await unsettled.open_sends(
-            self._rows, citizen_keys, started_at="attempt_started_at", kind="conversation_id", listed=(None,)
-        )
+        return await unsettled.open_sends(self._rows, citizen_keys, NAMES)
+
+    async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Replies that these citizens have by a person's word, or by an answer without an id."""
+        return await unsettled.nameless(self._rows, citizen_keys, NAMES)
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Which of Zalo's message ids a reply has already."""

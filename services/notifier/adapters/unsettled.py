@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection as Collection_
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,34 +14,50 @@ from shared.mongo import EPOCH, Collection, Document, store_errors, value_of_eac
 NOTED_AT_ONCE = 100
 
 
-async def open_sends(
-    rows: Collection, citizen_keys: Iterable[str], *, started_at: str, kind: str, listed: Collection_[Any]
-) -> list[OpenSend]:
-    """Sends to these citizens whose message id is not known.
+@dataclass(frozen=True)
+class Names:
+    """What the fields of a ledger are called in which the two differ.
 
-    Args:
-        rows: of the ledger.
-        citizen_keys: the citizens.
-        started_at: field that says when the call began.
-        kind: field that says what kind of message it is.
+    Attributes:
+        started_at: when the call began.
+        kind: what kind of message it is.
         listed: the kinds that Zalo's list of a conversation shows.
+        own: what the message key begins with as long as Zalo's id is not known.
     """
+
+    started_at: str
+    kind: str
+    listed: Collection_[Any]
+    own: str
+
+
+async def open_sends(rows: Collection, citizen_keys: Iterable[str], names: Names) -> list[OpenSend]:
+    """Sends to these citizens of which it is not known whether Zalo has them."""
+    wanted: Document = {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}}
+    return await _sends(rows, wanted, names)
+
+
+async def nameless(rows: Collection, citizen_keys: Iterable[str], names: Names) -> list[OpenSend]:
+    """Sends to these citizens that Zalo has, under an id that is not known."""
+    own_name = {"$gte": f"{names.own} ", "$lt": f"{names.own}!"}
+    wanted: Document = {"citizen_key": {"$in": list(citizen_keys)}, "state": "sent", "message_key": own_name}
+    return await _sends(rows, wanted, names)
+
+
+async def _sends(rows: Collection, wanted: Document, names: Names) -> list[OpenSend]:
+    fields = ("citizen_key", "text_sha256", names.started_at, "attempt", "state", "requested_at", names.kind)
     with store_errors():
-        cursor = rows.find(
-            {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}},
-            {"citizen_key": 1, "text_sha256": 1, started_at: 1, "attempt": 1, "state": 1, "requested_at": 1, kind: 1},
-        )
-        documents = await cursor.to_list(None)
+        documents = await rows.find(wanted, dict.fromkeys(fields, 1)).to_list(None)
     return [
         OpenSend(
             id=document["_id"],
             citizen_key=document["citizen_key"],
-            text_sha256=document["text_sha256"],
-            started_at=document[started_at],
+            text_sha256=document["text_sha256"] or "",
+            started_at=document[names.started_at],
             attempt=document["attempt"],
             state=document["state"],
             requested_at=document["requested_at"],
-            is_listed=document[kind] in listed,
+            is_listed=document[names.kind] in names.listed,
         )
         for document in documents
     ]

@@ -23,7 +23,8 @@ class OpenSend:
     Attributes:
         started_at: when the attempt began, by the database's clock.
         requested_at: when it was asked for, or first tried.
-        state: `sending` still hopes for its own answer.
+        state: `sending` still hopes for its own answer; `sent` is what Zalo has by a person's word, or by an answer
+            without an id.
         is_listed: Zalo's list of the conversation shows this kind of message, so that it is not there without a trace.
     """
 
@@ -32,7 +33,7 @@ class OpenSend:
     text_sha256: str
     started_at: datetime
     attempt: int
-    state: Literal["sending", "uncertain"]
+    state: Literal["sending", "uncertain", "sent"]
     requested_at: datetime
     is_listed: bool
 
@@ -59,16 +60,17 @@ def settle(
     """Match uncertain sends with what proves them.
 
     Two sends of one text to one citizen cannot be told apart, and need not be: as many are proven as there are
-    echoes. While one of them is still being sent nothing is concluded, since the echo may be of that one.
+    echoes. While one of them is still being sent nothing is concluded, since the echo may be of that one. One that is
+    known to be sent comes before those of which nobody knows: an echo of its own is still to be expected.
 
     Args:
-        sends: all open sends of the citizens concerned, `sending` ones included.
+        sends: all open sends of the citizens concerned, `sending` and `sent` ones included.
         proofs: everything Zalo reported of these citizens since the oldest attempt.
         owned: message ids that a reply has already.
         skew: how far Zalo's clock may be behind ours.
 
     Returns:
-        The proof by id of the uncertain send it settles.
+        The proof by id of the send it belongs to.
     """
     free = [proof for proof in proofs if proof.message_id not in owned]
     echoes = {
@@ -86,7 +88,7 @@ def settle(
     settled: dict[str, Proof] = {}
     for citizen_key, theirs in by_citizen.items():
         busy_texts = {send.text_sha256 for send in theirs if send.state == "sending"}
-        waiting = [send for send in theirs if send.state == "uncertain"]
+        waiting = sorted((send for send in theirs if send.state != "sending"), key=lambda s: s.state != "sent")
         for echo in sorted(echoes.values(), key=lambda p: (p.at, p.message_id)):
             if echo.citizen_key == citizen_key and echo.text_sha256 not in busy_texts:
                 match = next((s for s in waiting if _is_proven(s, echo, skew)), None)
@@ -111,7 +113,7 @@ class LookedUp:
     """What Zalo's list of one conversation says.
 
     Attributes:
-        found: the message by id of the uncertain send that it is.
+        found: the message by id of the send that it is.
         absent: uncertain sends that Zalo does not have.
     """
 
@@ -130,10 +132,11 @@ def look_up(
     """Match one citizen's uncertain sends with the page's messages in the conversation.
 
     Absence must be beyond doubt, since what follows may be another send. So nothing is absent while something is being
-    sent, nor while the list shows a message that nobody accounts for: it may be ours in a form that we do not know.
+    sent, nor while the list shows a message that nobody accounts for: it may be ours in a form that we do not know. A
+    message that would account for one which is `sent` by a person's word may as well be this one.
 
     Args:
-        sends: all open sends to the citizen, read after the list.
+        sends: all open sends to the citizen, `sent` ones included, read after the list.
         listed: all messages of the page since the oldest attempt.
         owned: message ids that a send has already, read after the open sends.
         by_people: message ids that a person sent in Zalo's own tool.
@@ -141,13 +144,17 @@ def look_up(
     """
     messages = [proof for proof in listed if proof.message_id not in by_people]
     found = settle(sends, messages, owned=owned, skew=skew)
-    accounted = {proof.message_id for proof in found.values()}.union(owned)
+    by_word = {send.id for send in sends if send.state == "sent"}
+    accounted = {proof.message_id for send_id, proof in found.items() if send_id not in by_word}.union(owned)
     strange = [proof.at for proof in messages if proof.message_id not in accounted]
     if any(send.state == "sending" for send in sends):
         return LookedUp(found, ())
     absent = tuple(
         send
         for send in sends
-        if send.is_listed and send.id not in found and not any(at >= send.started_at - skew for at in strange)
+        if send.state == "uncertain"
+        and send.is_listed
+        and send.id not in found
+        and not any(at >= send.started_at - skew for at in strange)
     )
     return LookedUp(found, absent)

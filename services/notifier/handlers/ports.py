@@ -74,6 +74,10 @@ class Ledger(Protocol):
         """Show sends without a message id."""
         ...
 
+    async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Show what is sent without a message id."""
+        ...
+
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
         """Tell which message ids are taken."""
         ...
@@ -172,6 +176,10 @@ class Settleable(Protocol):
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Show sends without a message id."""
+        ...
+
+    async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Show what is sent without a message id."""
         ...
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:

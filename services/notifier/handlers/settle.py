@@ -115,7 +115,7 @@ class Settlement:
         return set(settled)
 
     async def _accounts(self, citizen_keys: set[str], message_ids: set[str]) -> tuple[list[OpenSend], set[str]]:
-        """Who in all ledgers may be meant by messages that Zalo told of, and which of the messages are owned.
+        """Which sends of all ledgers may be meant by messages that Zalo told of, and which of the messages are owned.
 
         To be asked after Zalo's reports or list were read, and asking in this order: whose message is among them was
         marked before, so it is open here, or its id is owned there. Asked before, a send that begins in between would
@@ -123,6 +123,7 @@ class Settlement:
         """
         ledgers = (self._ledger, *self._others)
         sends = [send for ledger in ledgers for send in await ledger.open_sends(citizen_keys)]
+        sends += [send for ledger in ledgers for send in await ledger.nameless(citizen_keys)]
         owned = {message_id for ledger in ledgers for message_id in await ledger.owned(message_ids)}
         return sends, owned
 

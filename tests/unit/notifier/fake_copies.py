@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -266,6 +266,12 @@ class FakeCopies:
     # Settling
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        return self._sends(citizen_keys, lambda row: row.state in ("sending", "uncertain"))
+
+    async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        return self._sends(citizen_keys, lambda row: row.state == "sent" and row.message_id is None)
+
+    def _sends(self, citizen_keys: Iterable[str], is_wanted: Callable[[FakeRow], bool]) -> list[OpenSend]:
         wanted = set(citizen_keys)
         return [
             OpenSend(
@@ -274,12 +280,12 @@ class FakeCopies:
                 row.text_sha256,
                 row.marked_at,
                 row.attempt,
-                row.state,
+                row.state,  # type: ignore[arg-type]
                 row.requested_at,
                 row.lane in LISTED,
             )
             for row_id, row in self.rows.items()
-            if row.citizen_key in wanted and row.citizen_key is not None and row.state in ("sending", "uncertain")
+            if row.citizen_key in wanted and row.citizen_key is not None and is_wanted(row)
         ]
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from services.notifier.adapters.delivery_rules import load_delivery_rules
 from services.notifier.adapters.rate_bucket import Grant
+from services.notifier.adapters.reply_decisions import NOT_SENT
 from services.notifier.adapters.reply_ledger import Expired, LedgerRow, Result
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.gate import Unfinished
@@ -74,16 +75,19 @@ class FakeLedger:
 
     Attributes:
         outages: how many of the next calls fail; `True` applies the call first.
+        turns: how long each of the next calls takes, in turns of the event loop; then one turn each.
     """
 
     def __init__(self, clock: ManualClock, *, lease: timedelta = LEASE) -> None:
         self.rows: dict[str, Row] = {}
         self.outages: list[bool] = []
+        self.turns: list[int] = []
         self._clock = clock
         self._lease = lease
 
     async def _fail_before(self) -> bool:
-        await asyncio.sleep(0)
+        for _ in range(self.turns.pop() if self.turns else 1):
+            await asyncio.sleep(0)
         if not self.outages:
             return False
         if not self.outages.pop(0):
@@ -261,6 +265,13 @@ class FakeLedger:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         self._fail_after(await self._fail_before())
+        return self._sends(citizen_keys, lambda entry: entry.state in {"sending", "uncertain"})
+
+    async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        self._fail_after(await self._fail_before())
+        return self._sends(citizen_keys, lambda entry: entry.state == "sent" and entry.message_id is None)
+
+    def _sends(self, citizen_keys: Iterable[str], is_wanted: Callable[[Row], bool]) -> list[OpenSend]:
         keys = set(citizen_keys)
         return [
             OpenSend(
@@ -274,7 +285,7 @@ class FakeLedger:
                 entry.row.event.conversation_id is None,
             )
             for row_id, entry in self.rows.items()
-            if entry.state in {"sending", "uncertain"} and entry.row.event.citizen_key in keys
+            if is_wanted(entry) and entry.row.event.citizen_key in keys
         ]
 
     async def owned(self, message_ids: Iterable[str]) -> set[str]:
@@ -343,6 +354,26 @@ class FakeLedger:
                 entry.text_sha256 = ""
         self._fail_after(fails)
         return erased
+
+
+class FakeDecisions:
+    """What people decide about replies of the ledger in memory."""
+
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._rows = ledger.rows
+
+    async def settle(self, reply_id: str, *, is_sent: bool, reason: str, now: datetime) -> bool:  # noqa: ARG002
+        entry = self._rows[reply_id]
+        if entry.state != "uncertain":
+            return False
+        entry.state, entry.settled_by = "sent" if is_sent else "failed", "person"
+        entry.reason = entry.reason if is_sent else NOT_SENT
+        return True
+
+    async def requeue(self, ids: Collection[str], *, reason: str, now: datetime) -> None:  # noqa: ARG002
+        for entry in (self._rows[reply_id] for reply_id in ids):
+            if entry.state == "failed":
+                entry.state, entry.due_at, entry.failures, entry.held_by = "queued", now, 0, None
 
 
 class FakeReports:

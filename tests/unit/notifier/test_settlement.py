@@ -101,6 +101,20 @@ def test_echo_and_receipt_of_one_message_settle_one_send_by_the_echo() -> None:
     assert settle([an_open_send("r1")], proofs, owned=set(), skew=SKEW)["r1"].kind == "echo"
 
 
+def test_an_echo_belongs_first_to_the_send_that_a_person_says_is_sent() -> None:
+    sends = [an_open_send("r1"), an_open_send("r2", state="sent", started_at=NOW + MINUTE)]
+    echo = a_proof("m1", at=NOW + 2 * MINUTE)
+
+    assert settle(sends, [echo], owned=set(), skew=SKEW) == {"r2": echo}
+    assert settle(sends, [echo, a_proof("m2", at=NOW + 2 * MINUTE)], owned=set(), skew=SKEW).keys() == {"r1", "r2"}
+
+
+def test_a_receipt_that_may_be_of_a_send_that_a_person_says_is_sent_proves_nothing() -> None:
+    sends = [an_open_send("r1"), an_open_send("r2", text="khác", state="sent")]
+
+    assert settle(sends, [a_proof("m1", text=None, kind="seen", at=NOW)], owned=set(), skew=SKEW) == {}
+
+
 # By Zalo's list
 
 
@@ -141,6 +155,12 @@ def test_nothing_is_absent_while_something_is_being_sent() -> None:
 
 def test_what_zalo_does_not_list_is_never_absent() -> None:
     assert looked_up([replace(an_open_send("r1"), is_listed=False)], []) == ({}, [])
+
+
+def test_nothing_is_absent_where_the_only_message_may_be_of_a_send_that_a_person_says_is_sent() -> None:
+    sends = [an_open_send("r1"), an_open_send("r2", state="sent")]
+    assert looked_up(sends, [listed("m1")]) == ({"r2": "m1"}, [])
+    assert looked_up(sends, []) == ({}, ["r1"])
 
 
 def test_of_two_alike_the_list_shows_how_many_are_there() -> None:
