@@ -190,21 +190,23 @@ class CitizenChanged(CitizenEvent):
     changed_at: AwareDatetime
 
 
-ChoiceSubject = Literal["broadcasts", "topic", "ward"]
+Language = Literal["vi", "en"]
+ChoiceSubject = Literal["broadcasts", "topic", "ward", "language"]
 
 
 class CitizenChose(CitizenEvent):
-    """A citizen chose what the pages may send on their own; it holds on all pages for the same person.
+    """A citizen chose what the pages may send, and in which language; it holds on all pages for the same person.
 
-    Choices of one subject and value are a register: the newest `chosen_at` counts, whatever the order of arrival.
+    Choices of one subject and value are a register: the newest `chosen_at` counts, whatever the order of arrival. Of
+    the languages the newest counts.
 
     Attributes:
-        subject: all broadcasts, one topic of them, or one area.
-        value: the topic or the ward; None for `broadcasts`.
+        subject: all broadcasts, one topic of them, one area, or the language of answers and news.
+        value: the topic, the ward or the language (`Language`); None for `broadcasts`.
         is_on: wants it, or does not.
     """
 
-    ce_type: ClassVar[str] = "vn.binhyen.citizen-chose.v1"
+    ce_type: ClassVar[str] = "vn.binhyen.citizen-chose.v2"
 
     subject: ChoiceSubject
     value: Slug | None = None

@@ -72,14 +72,14 @@ CITIZEN_CHANGES = Topic(
     about="Followers, profiles, tags, calls, feedback and withdrawals.",
 )
 CITIZEN_CHOICES = Topic(
-    name="citizen.choices.v1",
+    name="citizen.choices.v2",
     event=CitizenChose,
     key="citizen (oa_id:user_id)",
     partitions=12,
     retention=timedelta(days=14),
     owner="router",
     readers={"notifier": ("notifier-choices",)},
-    about="What citizens chose to receive: broadcasts, topics, areas.",
+    about="What citizens chose to receive: broadcasts, topics, areas, language.",
 )
 WEBHOOK_RECORDS = Topic(
     name="webhook.records.v1",

@@ -39,7 +39,7 @@ from tests.images import LABEL, image_of
 KAFKA_IMAGE = image_of("kafka-1")
 MONGO_IMAGE = image_of("mongo")
 HOME_PREFIX = "binh-yen-test-"
-SHARE_THE_HUB = ("tests/e2e/", "tests/browser/test_console_hub_journey.py")
+SHARE_THE_HUB = ("tests/e2e/", "tests/browser/test_console_hub_journey.py", "tests/browser/test_citizen_choices.py")
 KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 
 

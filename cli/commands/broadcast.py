@@ -46,6 +46,10 @@ Ward = Annotated[
 Topic = Annotated[
     list[str] | None, typer.Option("--topic", help="Subject; who chose others is left out.", show_default=False)
 ]
+Language = Annotated[
+    list[str] | None,
+    typer.Option("--language", help="Only who chose it, vi or en; who chose none is vi.", show_default=False),
+]
 Tag = Annotated[
     list[str] | None, typer.Option("--tag", help="Only with this Zalo tag; repeatable.", show_default=False)
 ]
@@ -68,6 +72,7 @@ def a_draft(
     to_unit: list[str] | None,
     ward: list[str] | None,
     topic: list[str] | None,
+    language: list[str] | None,
     tag: list[str] | None,
     within_hours: float | None,
     followers_only: bool,
@@ -90,6 +95,7 @@ def a_draft(
         "units": to_unit,
         "wards": ward,
         "topics": topic,
+        "languages": language,
         "tags": tag,
         "interacted_within_hours": within_hours,
         "followers_only": followers_only or None,
@@ -126,6 +132,7 @@ def draft(
     to_unit: ToUnit = None,
     ward: Ward = None,
     topic: Topic = None,
+    language: Language = None,
     tag: Tag = None,
     within_hours: Within = None,
     followers_only: FollowersOnly = False,
@@ -145,8 +152,8 @@ def draft(
 
     async def work() -> None:
         content = a_draft(
-            file, title=title, unit=unit, text=text, to_unit=to_unit, ward=ward, topic=topic, tag=tag,
-            within_hours=within_hours, followers_only=followers_only, emergency=emergency, pays=pays,
+            file, title=title, unit=unit, text=text, to_unit=to_unit, ward=ward, topic=topic, language=language,
+            tag=tag, within_hours=within_hours, followers_only=followers_only, emergency=emergency, pays=pays,
         )  # fmt: skip
         content.setdefault("title", (text or "").strip()[:60] or "Không đề")
         async with opened_api(load_settings(), person) as api:

@@ -59,17 +59,21 @@ async def _show(terminal: Terminal, code: str, *, trace: bool) -> None:
             dead_letters=await _rows(store, "dead_letters", {"key": Binary(key.encode())}, "first_at"),
         )
         traces = await _traces(store, messages) if trace else []
+        with store_errors():
+            contact = await store["contacts"].find_one({"_id": key}, {"choices": 1}) or {}
+    language = _chosen_language(contact)
     if terminal.as_json:
         terminal.document(
             {
                 "case": case,
                 "unit_name": unit_name(settings, case.get("unit")),
+                "language": language,
                 "story": [line.as_json() for line in story],
                 **({"traces": [asdict(episode) for episode in traces]} if trace else {}),
             }
         )
         return
-    _print_head(terminal, settings, case)
+    _print_head(terminal, settings, case, language)
     for line in story:
         _print_line(terminal, line)
     for episode in traces:
@@ -103,7 +107,13 @@ async def _traces(store: Store, messages: list[Document]) -> list[Episode]:
     return found
 
 
-def _print_head(terminal: Terminal, settings: CliSettings, case: Document) -> None:
+def _chosen_language(contact: Document) -> str | None:
+    """The language the citizen chose for answers and news; None of who never did."""
+    chosen: Document = (contact.get("choices") or {}).get("language") or {}
+    return max(chosen, key=lambda language: (chosen[language]["at"], chosen[language]["by"]), default=None)
+
+
+def _print_head(terminal: Terminal, settings: CliSettings, case: Document, language: str | None) -> None:
     state = "[green]open[/green]" if case.get("is_open") else "[dim]closed[/dim]"
     stage = str(case.get("state") or "")
     terminal.say(f"[bold]{escape(case['code'])}[/bold] {state} {'' if stage == 'closed' else escape(stage)}".rstrip())
@@ -114,6 +124,8 @@ def _print_head(terminal: Terminal, settings: CliSettings, case: Document) -> No
     terminal.say(f"deadline  {when(case.get('due_at'))}{_overdue(case)}")
     terminal.say(f"opened    {when(case.get('opened_at'))}, last message {when(case.get('last_message_at'))}")
     terminal.say(f"citizen   {escape(case_citizen_key(case))} on page {escape(str(case.get('page', '-')))}")
+    if language is not None:
+        terminal.say(f"language  {escape(language)}, chosen by the citizen")
     terminal.say()
 
 

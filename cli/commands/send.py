@@ -11,6 +11,7 @@ from cli.commands.broadcast import (
     Emergency,
     File,
     FollowersOnly,
+    Language,
     Pays,
     Tag,
     Text,
@@ -35,6 +36,7 @@ def send(
     to_unit: ToUnit = None,
     ward: Ward = None,
     topic: Topic = None,
+    language: Language = None,
     tag: Tag = None,
     within_hours: Within = None,
     citizen: Annotated[
@@ -61,8 +63,8 @@ def send(
                 exit_code=ExitCode.USAGE,
             )
         body: dict[str, Any] = a_draft(
-            file, title=None, unit=unit, text=text, to_unit=to_unit, ward=ward, topic=topic, tag=tag,
-            within_hours=within_hours, followers_only=followers_only, emergency=emergency, pays=pays,
+            file, title=None, unit=unit, text=text, to_unit=to_unit, ward=ward, topic=topic, language=language,
+            tag=tag, within_hours=within_hours, followers_only=followers_only, emergency=emergency, pays=pays,
         )  # fmt: skip
         if citizen:
             body["citizens"] = citizen

@@ -163,10 +163,12 @@ class Contact:
 
     Attributes:
         withdrawn_at: when they asked to have their data erased; ends our right to write until they write again.
+        language: the one they chose for answers and news; None of who never did.
     """
 
     last_interaction_at: datetime | None = None
     withdrawn_at: datetime | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -291,13 +291,17 @@ def test_the_story_of_a_case_has_every_step_and_reason(hub: Hub) -> None:
         "topic": "delivery.reports.v1",
         "error": "KeyError",
     }
-    put(cases=[a_case()], messages=[message], reply_ledger=[reply], dead_letters=[letter])
+    case = a_case()
+    chosen = {"en": {"is_on": True, "at": datetime.now(UTC), "by": "a"}}
+    contact = {"_id": f"{case['oa_id']}:{case['user_id']}", "choices": {"language": chosen}}
+    put(cases=[case], messages=[message], reply_ledger=[reply], dead_letters=[letter], contacts=[contact])
 
     told = hub("case", "show", "q12-261124-0042", "--trace")
     story = json.loads(hub("case", "show", "Q12-261124-0042", "--json").stdout)
 
     assert "Công an phường Tân Chánh Hiệp" in told.stdout
     assert "có người bán ma túy ở đầu hẻm" in told.stdout
+    assert "language  en, chosen by the citizen" in told.stdout
     reasons = [reason for line in story["story"] for reason in line["reasons"]]
     assert reasons == ["rule.tip.drugs", "unit.page", "window.closed", "handler.failed"]
     assert story["case"]["code"] == "Q12-261124-0042"

@@ -11,7 +11,19 @@ from PIL import Image
 
 from tests.unit.console.house import LEAD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
-from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_photo, a_picture, put
+from tests.unit.console.world import (
+    OTHER_UNIT,
+    PAGE,
+    a_busy_night,
+    a_case,
+    a_code,
+    a_contact,
+    a_message,
+    a_photo,
+    a_picture,
+    minutes_ago,
+    put,
+)
 
 
 @pytest.fixture
@@ -118,6 +130,17 @@ async def test_a_conversation_shows_small_copies_and_what_is_no_picture_is_not_d
         assert dict(small.getexif()) == {}
         await house.store["attachments"].update_one({"_id": attachment}, {"$set": {"content_type": "text/html"}})
         assert (await officer.get(f"/attachments/{attachment}/small"))[0] == 404
+
+
+async def test_a_case_says_which_language_its_citizen_chose_last(house: House) -> None:
+    case, early, late = a_case(503), minutes_ago(9), minutes_ago(2)
+    chosen = {"en": {"is_on": True, "at": late, "by": "b"}, "vi": {"is_on": True, "at": early, "by": "a"}}
+    contact = {**a_contact(case, late), "choices": {"language": chosen}}
+    await put(house.store, cases=[case], contacts=[contact])
+    async with a_visitor(house.url, PAGE) as officer:
+        _, page = await officer.get(f"/cases/{case['code']}")
+        assert "Ngôn ngữ đã chọn</dt><dd>Tiếng Anh" in page
+        assert "Ngôn ngữ đã chọn" not in (await officer.get(f"/cases/{a_code(42)}"))[1]
 
 
 async def test_the_language_is_switched_and_remembered_in_this_browser(house: House) -> None:

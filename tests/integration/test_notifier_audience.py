@@ -63,8 +63,8 @@ async def test_one_person_is_seen_with_all_that_audiences_ask_for(store: Store) 
                     "broadcasts": {"is_on": False, "at": NOW, "by": "a"},
                     "topic": {"fire": {"is_on": True, "at": NOW, "by": "a"}},
                     "ward": {"thoi-an": {"is_on": True, "at": NOW, "by": "a"}},
+                    "language": {"en": {"is_on": True, "at": NOW, "by": "a"}},
                 },
-                "language": "en",
             }
         },
     )
@@ -80,6 +80,7 @@ async def test_one_person_is_seen_with_all_that_audiences_ask_for(store: Store) 
             topics=frozenset({"fire"}),
             wards=frozenset({"thoi-an"}),
             tags=frozenset({"chủ trọ"}),
+            language="en",
         ),
         ContactView(
             person,

@@ -115,9 +115,11 @@ async def _case_parts(visit: Visit, code: str) -> tuple[Case, list[Line], ReplyW
     case = await cases.case(code.upper())
     recent = await visit.deps.actions.of_cases([case.code], since=datetime.now(UTC) - PENDING_SHOWN)
     lines = await cases.conversation(case, recent)
-    window = reply_window(await cases.contact(case, lines), now=datetime.now(UTC), rule=visit.deps.window_rule())
+    contact = await cases.contact(case, lines)
+    window = reply_window(contact, now=datetime.now(UTC), rule=visit.deps.window_rule())
     parts = {
         "case": case,
+        "citizen_language": contact.language,
         "lines": lines,
         "window": window,
         "history": await cases.history(case),

@@ -31,7 +31,6 @@ _FIELDS = {
     "profile.phone": 1,
     "tags": 1,
     "choices": 1,
-    "language": 1,
 }
 
 
@@ -130,5 +129,5 @@ def _view(document: Document, wanted: Wishes) -> ContactView:
         topics=wanted.topics,
         wards=wanted.wards,
         tags=frozenset(tag["name"] for tag in tags.values() if tag["is_set"]),
-        language=document.get("language"),
+        language=wanted.language,
     )

@@ -9,6 +9,7 @@ from services.notifier.domain.choices import Chosen, ContactChoices, Key
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.reply import Contact
 from shared.errors import StoreUnavailable
+from shared.events import ChoiceSubject
 from shared.ids import deterministic_id
 from shared.mongo import EPOCH, Document, Store, UpdateMany, UpdateOne, bulk_update, patiently, store_errors
 from shared.telemetry import get_logger
@@ -188,17 +189,17 @@ def contact_choices(document: Document) -> ContactChoices:
     chosen: dict[Key, Chosen] = {}
     if one := stored.get("broadcasts"):
         chosen["broadcasts", ""] = Chosen(one["is_on"], one["at"], one["by"])
-    for value, one in (stored.get("topic") or {}).items():
-        chosen["topic", value] = Chosen(one["is_on"], one["at"], one["by"])
-    for value, one in (stored.get("ward") or {}).items():
-        chosen["ward", value] = Chosen(one["is_on"], one["at"], one["by"])
+    for subject in _LISTED:
+        for value, one in (stored.get(subject) or {}).items():
+            chosen[subject, value] = Chosen(one["is_on"], one["at"], one["by"])
     return ContactChoices(chosen, document.get("withdrawn_at"))
 
 
 # What a withdrawal erases, with the moment that says how old it is.
 _ERASED = {"user_id_by_app": "named_at", "named_at": "named_at", "profile": "profile_at", "profile_at": "profile_at"}
 # Of these, the entries that are not newer. A stop stays: it is what keeps us from writing.
-_ERASED_ENTRIES = {"tags": "changed_at", "choices.topic": "at", "choices.ward": "at"}
+_LISTED: tuple[ChoiceSubject, ...] = ("topic", "ward", "language")
+_ERASED_ENTRIES = {"tags": "changed_at", **{f"choices.{subject}": "at" for subject in _LISTED}}
 
 
 def _unless_withdrawn(since: str, value: Any, otherwise: Any = "$$REMOVE") -> Any:

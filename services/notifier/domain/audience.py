@@ -22,7 +22,7 @@ from services.notifier.domain.lanes import (
     choose_lane,
 )
 from services.notifier.domain.rules import WindowRule
-from shared.events import Slug
+from shared.events import Language, Slug
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Some = Field(default=(), max_length=100)
@@ -36,7 +36,7 @@ class Audience(BaseModel):
         wards: areas a citizen chose; for one who chose none it is the unit that owns the page.
         topics: subjects of the broadcast; a citizen who chose topics gets only those, one who chose none gets all.
         tags: Zalo tags of the page; one of them is enough.
-        languages: for instance `vi`; a citizen of whom none is known counts as `vi`.
+        languages: `vi`, `en`; a citizen who chose none counts as `vi`.
         interacted_within_hours: wrote, followed, called or pressed a button in this time.
         followed_before: follows since before this moment.
         followed_after: follows since this moment.
@@ -49,7 +49,7 @@ class Audience(BaseModel):
     wards: tuple[Slug, ...] = Some
     topics: tuple[Word, ...] = Some
     tags: tuple[Word, ...] = Some
-    languages: tuple[Word, ...] = Some
+    languages: tuple[Language, ...] = Some
     interacted_within_hours: float | None = Field(default=None, gt=0, le=87_600)
     followed_before: AwareDatetime | None = None
     followed_after: AwareDatetime | None = None

@@ -48,11 +48,13 @@ class Wishes:
     Attributes:
         topics: only these; empty is all.
         wards: areas they chose; empty is none chosen.
+        language: the one they chose last; None of who never did.
     """
 
     opted_out: bool = False
     topics: frozenset[str] = frozenset()
     wards: frozenset[str] = frozenset()
+    language: str | None = None
 
 
 def newest(one: Mapping[Key, Chosen], other: Mapping[Key, Chosen]) -> dict[Key, Chosen]:
@@ -67,7 +69,7 @@ def newest(one: Mapping[Key, Chosen], other: Mapping[Key, Chosen]) -> dict[Key, 
 def wishes(contacts: Iterable[ContactChoices], topics: Collection[str]) -> Wishes:
     """What a person wants, by all their contacts.
 
-    A withdrawal erases the topics and areas chosen before it; a stop stays a stop.
+    A withdrawal erases the topics, areas and languages chosen before it; a stop stays a stop.
 
     Args:
         contacts: of one person.
@@ -83,9 +85,11 @@ def wishes(contacts: Iterable[ContactChoices], topics: Collection[str]) -> Wishe
     wanted = frozenset(topic for topic, is_on in of_topics.items() if is_on)
     if of_topics and not wanted:
         wanted = frozenset(topic for topic in topics if topic not in of_topics)
+    languages = [(one.rank, value) for (subject, value), one in merged.items() if subject == "language" and one.is_on]
     broadcasts = merged.get(("broadcasts", ""))
     return Wishes(
         opted_out=broadcasts is not None and not broadcasts.is_on,
         topics=wanted,
         wards=frozenset(value for (subject, value), one in merged.items() if subject == "ward" and one.is_on),
+        language=max(languages)[1] if languages else None,
     )

@@ -6,6 +6,7 @@ round trip for a whole batch.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -114,7 +115,7 @@ class MongoCaseStore:
         )
         found: dict[str, list[tuple[datetime, str, Memory]]] = {one["_id"]: [] for one in withdrawals}
         for document in documents:
-            memory = Memory(document["memory"]["what"], document["memory"]["ward"])
+            memory = Memory(**document["memory"])
             found.setdefault(document["memory_key"], []).append((document["sent_at"], document["_id"], memory))
         withdrawn = {one["_id"]: one["withdrawn_at"] for one in withdrawals}
         return {
@@ -353,7 +354,7 @@ def _message_document(one: PlannedMessage) -> Document:
 def _memory_fields(message: CitizenMessageReceived, memory: Memory | None) -> Document:
     if memory is None:
         return {}
-    return {"memory_key": person_of(message), "memory": {"what": memory.what, "ward": memory.ward}}
+    return {"memory_key": person_of(message), "memory": asdict(memory)}
 
 
 def _to_plan(document: Document) -> Plan:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.assignment import Assignment
 from services.router.domain.understanding import INCIDENTS, Reading
-from shared.events import ReplyButton
+from shared.events import Language, ReplyButton
 
 MAX_ANSWER_CHARACTERS = 900
 """What an older person reads on a phone without giving up."""
@@ -33,11 +33,11 @@ class Templates(_Data):
     """`data/templates.yaml`.
 
     Attributes:
-        person_button: title and payload of the button that asks for a person.
+        person_button: title and payload of the button that asks for a person, by language.
         with_person_button: templates that carry it.
     """
 
-    person_button: ReplyButton
+    person_button: dict[Language, ReplyButton]
     with_person_button: tuple[str, ...]
     texts: dict[str, Template]
 
@@ -110,8 +110,14 @@ class AnswerBook:
             self.text(key, language="vi", case_code="", unit="")  # an unknown {name} shows at start-up
             self.text(key, language="en", case_code="", unit="")
 
-    def choose(self, reading: Reading, assignment: Assignment) -> Answer | None:
-        """The answer a message deserves on its own; None where silence is right."""
+    def choose(self, reading: Reading, assignment: Assignment, *, language: Language) -> Answer | None:
+        """The answer a message deserves on its own; None where silence is right.
+
+        Args:
+            reading: what it is about.
+            assignment: who answers.
+            language: of the answer; the message itself may be written in the other.
+        """
         match reading.category:
             case "emergency":
                 return Answer(self._first(f"emergency.{t}" for t in (*reading.topics, "general")))
@@ -120,7 +126,7 @@ class AnswerBook:
                     return Answer("out_of_area.incident")
                 return Answer(self._first(f"{reading.category}.{t}" for t in (*reading.topics, "received")))
             case "procedure":
-                return self._procedure(reading, assignment)
+                return self._procedure(reading, assignment, language)
             case "greeting" if reading.needs_person and not reading.cancels:
                 return Answer("unknown.to_person")
             case "greeting":
@@ -131,7 +137,7 @@ class AnswerBook:
     def _first(self, keys: Iterable[str]) -> str:
         return next(key for key in keys if key in self._templates.texts)
 
-    def _procedure(self, reading: Reading, assignment: Assignment) -> Answer:
+    def _procedure(self, reading: Reading, assignment: Assignment, language: Language) -> Answer:
         if assignment.is_outside:
             return Answer("out_of_area.procedure", is_direct=True, closes=not reading.needs_person)
         if reading.needs_person or reading.subtopic is None:
@@ -141,7 +147,7 @@ class AnswerBook:
             return Answer("procedure.to_person", reason="answer.no_text")
         if found.approved_by is None and not self._allows_unapproved:
             return Answer("procedure.to_person", reason="answer.needs_approval")
-        if reading.language == "en" and found.text_en is None:
+        if language == reading.language == "en" and found.text_en is None:  # who writes Vietnamese can read it
             return Answer("procedure.to_person", reason="answer.no_text")
         return Answer(f"procedure.{found.key}", is_direct=True, closes=True)
 
@@ -169,7 +175,7 @@ class AnswerBook:
             return Answer("greeting.hello")
         return Answer("unknown.to_person") if reading.needs_person else None
 
-    def text(self, template: str, *, language: Literal["vi", "en"], case_code: str, unit: str, choice: str = "") -> str:
+    def text(self, template: str, *, language: Language, case_code: str, unit: str, choice: str = "") -> str:
         """The words of an answer; `choice` names what a citizen chose."""
         procedure = self._by_key.get(template)
         if procedure is None:
@@ -177,8 +183,10 @@ class AnswerBook:
             words = found.en if language == "en" else found.vi
             return words.format(case_code=case_code, unit=unit, choice=choice, **self._numbers)
         wrapper = self._templates.texts["procedure.wrapper"]
-        body = procedure.text_en if language == "en" and procedure.text_en else procedure.text
-        return (wrapper.en if language == "en" else wrapper.vi).format(
+        words, body = (wrapper.vi, procedure.text)
+        if language == "en" and procedure.text_en:  # whole in one language, whichever there is
+            words, body = (wrapper.en, procedure.text_en)
+        return words.format(
             title=procedure.title,
             answer=body.strip(),
             source=procedure.source,
@@ -188,10 +196,10 @@ class AnswerBook:
             **self._numbers,
         )
 
-    def buttons(self, template: str, *, choices: Sequence[str] = ()) -> tuple[ReplyButton, ...]:
+    def buttons(self, template: str, *, language: Language, choices: Sequence[str] = ()) -> tuple[ReplyButton, ...]:
         """The buttons under an answer; pressing one of the `choices` sends its title as a message."""
         wants = template in self._templates.with_person_button or template in self._by_key
-        person = (self._templates.person_button,) if wants else ()
+        person = (self._templates.person_button[language],) if wants else ()
         return (*(ReplyButton(title=c, type="oa.query.show", payload=c) for c in choices), *person)
 
 

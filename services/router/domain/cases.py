@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from services.router.domain.answers import Answer, AnswerBook
 from services.router.domain.assignment import BASIS_STRENGTH, Assignment
-from services.router.domain.choices import Choice, Choices, MenuAsked, WardMemory, Wish, ward_name
+from services.router.domain.choices import Choice, Choices, WardMemory, Wish, ward_name
 from services.router.domain.deadlines import ServiceLevel, ServiceLevels
 from services.router.domain.memory import Memory, Remembered
 from services.router.domain.pieces import TOGETHER
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, PRECEDENCE, Category, Reading, Urgency
 from shared.directory import DirectoryView, Unit
-from shared.events import CitizenChose, CitizenMessageReceived, ReplyButton, ReplyContent, ReplyRequested
+from shared.events import CitizenChose, CitizenMessageReceived, Language, ReplyButton, ReplyContent, ReplyRequested
 from shared.ids import deterministic_id
 
 CaseState = Literal["waiting_officer", "answered_automatically", "answered_by_officer", "closed", "closed_by_itself"]
@@ -125,7 +125,7 @@ class ReplyDraft:
     """
 
     template: str
-    language: Literal["vi", "en"]
+    language: Language
     unit_name: str
     is_emergency: bool
     question: tuple[str, ...] = ()
@@ -219,9 +219,10 @@ class Desk:
         closing = tuple(Entry("closed_by_itself", c.after.case_id, ("case.closed_by_itself",)) for c in over)
         wish = self.choices.of(message.text, view)
         if wish is not None:
-            outcome = self._wished(message, reading, assignment, wish, view)
+            outcome = self._wished(message, reading, assignment, wish, view, citizen)
             outcome = _kept_in_mind(outcome, citizen)
             return replace(outcome, changes=tuple(over), entries=closing)
+        language = citizen.remembered.language or reading.language  # what was chosen wins over what is guessed
         asked = _case_that_asked(message, citizen, view)
         if asked is not None:
             told, unit = asked
@@ -230,42 +231,65 @@ class Desk:
             target: Case | str | None = told
             answer: Answer | None = Answer("question.thanks", is_direct=True)
         else:
-            answer = self.answers.choose(reading, assignment)
+            answer = self.answers.choose(reading, assignment, language=language)
             target = self._target(message, reading, citizen, citizen.cases.get(follows or ""))
         if target is None:
-            outcome = self._without_case(message, reading, assignment, answer, citizen, view)
+            outcome = self._without_case(message, reading, assignment, answer, citizen, view, language)
         else:
             is_piece = isinstance(target, Case) and target.case_id == follows
-            outcome = self._with_case(message, reading, assignment, answer, target, view, is_piece=is_piece)
+            outcome = self._with_case(message, reading, assignment, answer, target, view, language, is_piece=is_piece)
             for change in outcome.changes:
                 citizen.cases[change.after.case_id] = change.after
             if asked is not None and outcome.reply is not None and not citizen.remembered.was_asked:
                 outcome = self._with_consent_asked(outcome, outcome.reply, view.units[asked[1]])
                 outcome = _kept_in_mind(outcome, citizen)
+        outcome = self._with_language_offered(outcome, citizen.remembered.language)
         return replace(outcome, changes=(*over, *outcome.changes), entries=(*closing, *outcome.entries))
 
     def _wished(
-        self, message: CitizenMessageReceived, reading: Reading, assignment: Assignment, wish: Wish, view: DirectoryView
+        self,
+        message: CitizenMessageReceived,
+        reading: Reading,
+        assignment: Assignment,
+        wish: Wish,
+        view: DirectoryView,
+        citizen: Citizen,
     ) -> Decision:
-        """A choice about broadcasts: confirmed every time, and nothing of a case."""
+        """A choice about broadcasts or the language: confirmed every time, and nothing of a case."""
         reading = Reading("other", confidence=1.0, reasons=("reading.is_choice",), language=reading.language)
+        memory = wish.memory if isinstance(wish, WardMemory) else None
+        language = citizen.remembered.language or reading.language
+        if isinstance(wish, Choice) and wish.subject == "language":
+            language = "en" if wish.value == "en" else "vi"
+            memory = Memory("speaks", language=language)
         page_unit = view.unit_of_page(message.page)
         reply = replace(
-            _draft(Answer(self.choices.template(wish)), reading, assignment.unit, view),
-            choice="" if isinstance(wish, MenuAsked) else wish.name,
-            buttons=self.choices.buttons(wish, view, page_unit.slug if page_unit else None),
+            _draft(Answer(self.choices.template(wish)), reading, assignment.unit, view, language),
+            choice=self.choices.name_of(wish, language),
+            buttons=self.choices.buttons(wish, view, page_unit.slug if page_unit else None, language),
         )
         decision = _decision(message, reading, assignment, None, ["message.no_case_needed"], reply=reply)
-        return replace(
-            decision,
-            choice=wish if isinstance(wish, Choice) else None,
-            memory=wish.memory if isinstance(wish, WardMemory) else None,
-        )
+        return replace(decision, choice=wish if isinstance(wish, Choice) else None, memory=memory)
 
     def _with_consent_asked(self, decision: Decision, reply: ReplyDraft, unit: Unit) -> Decision:
         """The ward was just told with a button: ask, once for a person, whether it is theirs to be remembered."""
-        reply = replace(reply, consent=True, choice=ward_name(unit), buttons=self.choices.consent_buttons(unit))
+        name, buttons = ward_name(unit, reply.language), self.choices.consent_buttons(unit, reply.language)
+        reply = replace(reply, consent=True, choice=name, buttons=buttons)
         return replace(decision, reply=reply, memory=Memory("asked"), reasons=(*decision.reasons, "home.asked"))
+
+    def _with_language_offered(self, decision: Decision, chosen: Language | None) -> Decision:
+        """A button for the language: under a greeting the other one, and English where it was only guessed.
+
+        Never in an emergency, and not beside a question.
+        """
+        reply = decision.reply
+        if reply is None or reply.is_emergency or reply.question or reply.consent:
+            return decision
+        is_greeting = reply.template.startswith("greeting.")
+        if not is_greeting and (chosen is not None or reply.language == "vi"):
+            return decision
+        offered: Language = "vi" if chosen == "en" else "en"
+        return replace(decision, reply=replace(reply, buttons=(*reply.buttons, self.choices.language_button(offered))))
 
     # ------------------------------------------------------------------ which case
 
@@ -310,6 +334,7 @@ class Desk:
         answer: Answer | None,
         citizen: Citizen,
         view: DirectoryView,
+        language: Language,
     ) -> Decision:
         reasons = ["message.no_case_needed"]
         reply = None
@@ -319,7 +344,7 @@ class Desk:
             reasons.append("answer.already_given")
         else:
             reasons.append(answer.reason)
-            reply = _draft(answer, reading, assignment.unit, view)
+            reply = _draft(answer, reading, assignment.unit, view, language)
             citizen.recent_replies[answer.template] = message.received_at
         return _decision(message, reading, assignment, None, reasons, reply=reply)
 
@@ -333,6 +358,7 @@ class Desk:
         answer: Answer | None,
         target: "Case | str",
         view: DirectoryView,
+        language: Language,
         *,
         is_piece: bool,
     ) -> Decision:
@@ -352,7 +378,7 @@ class Desk:
             reasons.append("answer.already_given")
         else:
             reasons.append(answer.reason)
-            reply = _draft(answer, reading, after.unit, view)
+            reply = _draft(answer, reading, after.unit, view, language)
             after = _remember(after, answer, message)
             if _may_ask(after, reading, assignment):
                 reply = replace(reply, question=tuple(ward_name(view.units[slug]) for slug in assignment.candidates))
@@ -615,12 +641,12 @@ def _times(case: Case, answer: Answer) -> int:
     return next((given.times for given in case.given if given.template == answer.template), 0)
 
 
-def _draft(answer: Answer, reading: Reading, unit: str, view: DirectoryView) -> ReplyDraft:
+def _draft(answer: Answer, reading: Reading, unit: str, view: DirectoryView, language: Language) -> ReplyDraft:
     known = view.units.get(unit) or view.district()
     return ReplyDraft(
         template=answer.template,
-        language=reading.language,
-        unit_name=known.name_en if reading.language == "en" else known.name,
+        language=language,
+        unit_name=known.name_en if language == "en" else known.name,
         is_emergency=reading.category == "emergency",
     )
 
@@ -692,7 +718,11 @@ def to_reply(
         template=draft.template,
         is_emergency=draft.is_emergency,
         content=ReplyContent(
-            text=text, buttons=(*draft.buttons, *answers.buttons(draft.template, choices=draft.question))
+            text=text,
+            buttons=(
+                *answers.buttons(draft.template, language=draft.language, choices=draft.question),
+                *draft.buttons,
+            ),
         ),
         conversation_id=message.conversation_id,
         interaction_at=message.sent_at,

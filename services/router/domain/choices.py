@@ -1,25 +1,29 @@
-"""What a citizen chooses about broadcasts: by a word that is the whole message, or by a button, which sends such words.
+"""What a citizen chooses about broadcasts and their language.
 
-Pure over `data/broadcasts/choices.yaml`. Inside a sentence the same words mean nothing here.
+They say it by a word that is the whole message, or by a button, which sends such words. Pure over
+`data/broadcasts/choices.yaml`. Inside a sentence the same words mean nothing here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.memory import Memory
 from services.router.domain.text import Spelling, WritingBook, fold, plain_word
 from shared.directory import DirectoryView, Unit
-from shared.events import ChoiceSubject, ReplyButton, Slug
+from shared.events import ChoiceSubject, Language, ReplyButton, Slug
 
 MAX_CHARACTERS = 100
 WARDS_ON_A_PAGE = 4
 """Zalo shows five buttons at most; the fifth leads to the next wards."""
 
+LANGUAGES: tuple[Language, ...] = ("vi", "en")
+
 Menu = Literal["topics", "wards"]
+Phrase = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Topic(BaseModel):
@@ -29,6 +33,23 @@ class Topic(BaseModel):
 
     slug: Slug
     name: str
+    name_en: str
+
+
+class Phrases(BaseModel):
+    """How each wish is said in one language; the first of a list stands on the button."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stop: Phrase
+    resume: Phrase
+    topics_menu: Phrase
+    wards_menu: Phrase
+    choose: Phrase
+    drop: Phrase
+    keep_ward: Phrase
+    keep_no_ward: Phrase
+    forget_ward: Phrase
 
 
 class ChoiceBook(BaseModel):
@@ -36,16 +57,9 @@ class ChoiceBook(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stop: tuple[str, ...]
-    resume: tuple[str, ...]
-    topics_menu: tuple[str, ...]
-    wards_menu: tuple[str, ...]
     courtesies: tuple[str, ...]
-    keep_ward: str
-    keep_no_ward: tuple[str, ...]
-    forget_ward: tuple[str, ...]
-    choose: tuple[str, ...]
-    drop: tuple[str, ...]
+    phrases: dict[Language, Phrases]
+    languages: dict[Language, Phrase]
     topics: tuple[Topic, ...]
 
 
@@ -54,14 +68,12 @@ class Choice:
     """What was chosen.
 
     Attributes:
-        value: the topic or the ward; None for broadcasts as a whole.
-        name: of the value, as people say it.
+        value: the topic, the ward or the language; None for broadcasts as a whole.
     """
 
     subject: ChoiceSubject
     is_on: bool
     value: str | None = None
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +89,15 @@ class WardMemory:
     """The citizen answers whether to remember a ward, or wants it forgotten."""
 
     memory: Memory
-    name: str = ""
 
 
 Wish: TypeAlias = Choice | MenuAsked | WardMemory
 _Forms = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def ward_name(unit: Unit) -> str:
+def ward_name(unit: Unit, language: Language = "vi") -> str:
     """A unit by the name of its ward, as it stands on a button."""
-    name = unit.name.removeprefix("Công an ")
+    name = unit.name.removeprefix("Công an ") if language == "vi" else unit.name_en.removesuffix(" Police")
     return name[:1].upper() + name[1:]
 
 
@@ -102,49 +113,52 @@ class Choices:
     def __init__(self, book: ChoiceBook, writing: WritingBook, units: Iterable[Unit]) -> None:
         self._book = book
         self._wards = {unit.slug: unit for unit in units if unit.role == "ward"}
-        phrases = [
-            *(*book.stop, *book.resume, *book.topics_menu, *book.wards_menu, *book.courtesies),
-            *(*book.keep_no_ward, *book.forget_ward),
-            *(form.format(name=name) for form in (*book.choose, *book.drop) for name in self._names),
-            *(book.keep_ward.format(name=ward_name(unit)) for unit in self._wards.values()),
-        ]
-        self._spelling = Spelling(writing, phrases)
+        self._topics = {topic.slug: topic for topic in book.topics}
+        self._spelling = Spelling(writing, [*book.courtesies, *(phrase for phrase, _ in self._phrases())])
         self._courtesies = sorted((self._fold(c)[0] for c in book.courtesies), key=len, reverse=True)
-
-    @property
-    def _names(self) -> list[str]:
-        return [*(topic.name for topic in self._book.topics), *(ward_name(unit) for unit in self._wards.values())]
 
     def _fold(self, text: str) -> _Forms:
         words = fold(text, self._spelling)
         return tuple(plain_word(word) for word in words.marked), words.marked
 
+    def _phrases(self) -> Iterator[tuple[str, Wish]]:
+        """Everything that can be said, with what it means."""
+        for spoken, phrases in self._book.languages.items():
+            yield from ((phrase, Choice("language", is_on=True, value=spoken)) for phrase in phrases)
+        for language, said in self._book.phrases.items():
+            yield from ((phrase, Choice("broadcasts", is_on=False)) for phrase in said.stop)
+            yield from ((phrase, Choice("broadcasts", is_on=True)) for phrase in said.resume)
+            yield from ((phrase, MenuAsked("topics")) for phrase in said.topics_menu)
+            for phrase in said.wards_menu:
+                yield phrase, MenuAsked("wards")
+                yield from ((f"{phrase} {page}", MenuAsked("wards", page)) for page in range(2, len(self._wards)))
+            yield from ((phrase, WardMemory(Memory("refused"))) for phrase in said.keep_no_ward)
+            yield from ((phrase, WardMemory(Memory("forgotten"))) for phrase in said.forget_ward)
+            for slug, unit in self._wards.items():
+                name = ward_name(unit, language)
+                yield from ((form.format(name=name), WardMemory(Memory("kept", slug))) for form in said.keep_ward)
+            for is_on, forms in ((True, said.choose), (False, said.drop)):
+                values = [Choice("topic", is_on, topic) for topic in self._topics]
+                values += [Choice("ward", is_on, ward) for ward in self._wards]
+                yield from ((form.format(name=self.name_of(one, language)), one) for form in forms for one in values)
+
     @cached_property
     def _meanings(self) -> Mapping[tuple[str, ...], Sequence[tuple[tuple[str, ...], Wish]]]:
-        book = self._book
-        meanings: list[tuple[str, Wish]] = [
-            *((phrase, Choice("broadcasts", is_on=False)) for phrase in book.stop),
-            *((phrase, Choice("broadcasts", is_on=True)) for phrase in book.resume),
-            *((phrase, MenuAsked("topics")) for phrase in book.topics_menu),
-            *((phrase, MenuAsked("wards")) for phrase in book.wards_menu),
-            *((f"{p} {n}", MenuAsked("wards", n)) for p in book.wards_menu for n in range(2, len(self._wards))),
-        ]
-        meanings += [(phrase, WardMemory(Memory("refused"))) for phrase in book.keep_no_ward]
-        meanings += [(phrase, WardMemory(Memory("forgotten"))) for phrase in book.forget_ward]
-        meanings += [
-            (self.keep_phrase(unit), WardMemory(Memory("kept", unit.slug), ward_name(unit)))
-            for unit in self._wards.values()
-        ]
-        for is_on, forms in ((True, book.choose), (False, book.drop)):
-            for form in forms:
-                values = [Choice("topic", is_on, topic.slug, topic.name) for topic in book.topics]
-                values += [Choice("ward", is_on, unit.slug, ward_name(unit)) for unit in self._wards.values()]
-                meanings += [(form.format(name=choice.name), choice) for choice in values]
         found: dict[tuple[str, ...], list[tuple[tuple[str, ...], Wish]]] = {}
-        for phrase, wish in meanings:
+        for phrase, wish in self._phrases():
             plain, marked = self._fold(phrase)
             found.setdefault(plain, []).append((marked, wish))
         return found
+
+    def name_of(self, wish: Wish, language: Language) -> str:
+        """What was chosen, as people say it in a language; "" where it is no topic and no ward."""
+        match wish:
+            case Choice("topic", value=str(slug)):
+                return self._topics[slug].name if language == "vi" else self._topics[slug].name_en
+            case Choice("ward", value=str(slug)) | WardMemory(Memory(ward=str(slug))):
+                return ward_name(self._wards[slug], language)
+            case _:
+                return ""
 
     def of(self, text: str, view: DirectoryView) -> Wish | None:
         """The wish that a whole message is; None for every other message.
@@ -186,41 +200,52 @@ class Choices:
             case Choice(subject, is_on):
                 return f"choice.{subject}_{'on' if is_on else 'off'}"
 
-    def buttons(self, wish: Wish, view: DirectoryView, page_unit: str | None) -> tuple[ReplyButton, ...]:
+    def buttons(
+        self, wish: Wish, view: DirectoryView, page_unit: str | None, language: Language
+    ) -> tuple[ReplyButton, ...]:
         """What may be chosen next; pressing a button sends its payload as a message."""
-        book = self._book
-        topics_menu, wards_menu = book.topics_menu[0], book.wards_menu[0]
+        said = self._book.phrases[language]
+        topics_menu, wards_menu = said.topics_menu[0], said.wards_menu[0]
+        other = [self.language_phrase(one) for one in LANGUAGES if one != language]
         payloads: list[str] = []
         match wish:
             case WardMemory():
                 pass
             case Choice("broadcasts", is_on=False):
-                payloads = [book.resume[0]]
+                payloads = [said.resume[0]]
             case Choice("broadcasts"):
-                payloads = [topics_menu, wards_menu, book.stop[0]]
+                payloads = [topics_menu, wards_menu, *other, said.stop[0]]
+            case Choice("language"):
+                payloads = [*other, topics_menu, wards_menu]
             case Choice("topic", is_on=True) | Choice("ward", is_on=True):
-                payloads = [book.drop[0].format(name=wish.name), topics_menu, wards_menu]
+                payloads = [said.drop[0].format(name=self.name_of(wish, language)), topics_menu, wards_menu]
             case Choice():
                 payloads = [topics_menu, wards_menu]
             case MenuAsked("topics"):
-                payloads = [book.choose[0].format(name=topic.name) for topic in book.topics]
+                names = [self.name_of(Choice("topic", is_on=True, value=topic), language) for topic in self._topics]
+                payloads = [said.choose[0].format(name=name) for name in names]
             case MenuAsked("wards", page):
                 # The ward of the page the citizen is on comes first: it is most often theirs.
                 wards = sorted(view.wards(), key=lambda unit: (unit.slug != page_unit, unit.name))
                 first = (page - 1) * WARDS_ON_A_PAGE
                 shown = wards[first : first + WARDS_ON_A_PAGE]
-                payloads = [book.choose[0].format(name=ward_name(unit)) for unit in shown]
+                payloads = [said.choose[0].format(name=ward_name(unit, language)) for unit in shown]
                 if len(wards) > first + WARDS_ON_A_PAGE:
                     payloads.append(f"{wards_menu} {page + 1}")
         return tuple(_button(payload) for payload in payloads)
 
-    def keep_phrase(self, unit: Unit) -> str:
-        """What lets us remember this ward."""
-        return self._book.keep_ward.format(name=ward_name(unit))
+    def language_phrase(self, language: Language) -> str:
+        """What chooses this language."""
+        return self._book.languages[language][0]
 
-    def consent_buttons(self, unit: Unit) -> tuple[ReplyButton, ...]:
+    def language_button(self, language: Language) -> ReplyButton:
+        """Chooses this language."""
+        return _button(self.language_phrase(language))
+
+    def consent_buttons(self, unit: Unit, language: Language) -> tuple[ReplyButton, ...]:
         """Under the question whether to remember a ward."""
-        return _button(self.keep_phrase(unit)), _button(self._book.keep_no_ward[0])
+        said = self._book.phrases[language]
+        return _button(said.keep_ward[0].format(name=ward_name(unit, language))), _button(said.keep_no_ward[0])
 
 
 def _ward_of(wish: Wish) -> str | None:

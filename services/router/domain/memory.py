@@ -1,4 +1,6 @@
-"""What a citizen asked us to remember: the ward they live in. Kept only with their consent, asked for once.
+"""What a citizen asked us to remember: the ward they live in, and the language they chose.
+
+The ward is kept only with their consent, asked for once.
 
 What is known is read from the citizen's own messages (`messages.memory`), the newest by Zalo's clock: a redelivery or
 another order changes nothing, and an older "keep" never comes back after a "forget". A withdrawal of all consent holds
@@ -10,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from shared.events import CitizenEvent
+from shared.events import CitizenEvent, Language
 from shared.ids import deterministic_id
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,14 +21,16 @@ Rank = tuple[datetime, str]
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one message says about it; `asked` is our question, the others are answers.
+    """What one message says about it; `asked` is our question about the ward, the next three are answers to it.
 
     Attributes:
         ward: for `kept`.
+        language: for `speaks`.
     """
 
-    what: Literal["asked", "kept", "refused", "forgotten"]
+    what: Literal["asked", "kept", "refused", "forgotten", "speaks"]
     ward: str | None = None
+    language: Language | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +38,18 @@ class Remembered:
     """What is known of a person, on whatever page they write.
 
     Attributes:
-        was_asked: nobody is asked twice.
+        was_asked: about the ward; nobody is asked twice.
+        language: the one they chose; None of who never did.
         withdrawn_at: what they said until then is not known any more.
-        ward_rank: moment and event of the newest word about the ward.
+        ward_rank: moment and event of the newest word about the ward; likewise `language_rank`.
     """
 
     home_ward: str | None = None
     was_asked: bool = False
+    language: Language | None = None
     withdrawn_at: datetime = field(default=NEVER, compare=False)
     ward_rank: Rank = field(default=(NEVER, ""), compare=False)
+    language_rank: Rank = field(default=(NEVER, ""), compare=False)
 
     def may_keep(self, at: datetime) -> bool:
         """Whether what was said at this moment, by Zalo's clock, may be remembered."""
@@ -53,6 +60,9 @@ class Remembered:
         if not self.may_keep(at):
             return self
         rank = (at, event_id)
+        if memory.what == "speaks":
+            is_newer = rank > self.language_rank
+            return replace(self, language=memory.language, language_rank=rank) if is_newer else self
         if memory.what == "asked" or rank < self.ward_rank:
             return replace(self, was_asked=True)
         return replace(self, home_ward=memory.ward, was_asked=True, ward_rank=rank)

@@ -23,6 +23,7 @@ NOTHING: dict[str, Any] = {
     "to_unit": None,
     "ward": None,
     "topic": None,
+    "language": None,
     "tag": None,
     "within_hours": None,
     "followers_only": False,

@@ -32,6 +32,9 @@ def chosen(is_on: bool, minutes: int = 0, by: str = "a") -> Chosen:
         ),
         ({("ward", "thoi-an"): chosen(True)}, Wishes(wards=frozenset({"thoi-an"}))),
         ({("ward", "thoi-an"): chosen(False)}, Wishes()),
+        ({("language", "en"): chosen(True)}, Wishes(language="en")),
+        ({("language", "en"): chosen(True), ("language", "vi"): chosen(True, 1)}, Wishes(language="vi")),
+        ({("language", "en"): chosen(True, 0, "b"), ("language", "vi"): chosen(True, 0, "a")}, Wishes(language="en")),
     ],
 )
 def test_what_one_contact_chose(choices: dict[Key, Chosen], wanted: Wishes) -> None:
@@ -46,7 +49,12 @@ def test_the_newest_choice_counts_on_whatever_page_it_was_made() -> None:
 
 
 def test_a_withdrawal_erases_topics_and_areas_and_keeps_the_stop() -> None:
-    choices = {ALL: chosen(False), ("topic", "pccc"): chosen(True), ("ward", "thoi-an"): chosen(True, 2)}
+    choices = {
+        ALL: chosen(False),
+        ("topic", "pccc"): chosen(True),
+        ("ward", "thoi-an"): chosen(True, 2),
+        ("language", "en"): chosen(True, 1),
+    }
 
     contact = ContactChoices(choices, withdrawn_at=NOW + timedelta(minutes=1))
 

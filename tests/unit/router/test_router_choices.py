@@ -5,15 +5,16 @@ import unicodedata
 import pytest
 
 from services.router.domain.answers import MAX_ANSWER_CHARACTERS
-from services.router.domain.choices import Choice, MenuAsked, Wish
-from shared.events import ReplyButton
+from services.router.domain.choices import LANGUAGES, Choice, MenuAsked, Wish
+from shared.events import Language, ReplyButton
 from shared.ids import deterministic_id
 from tests.factories import PAGE, a_message
 from tests.unit.router.fakes import CHOICES, VIEW, Office, as_received
 
 STOP, RESUME = Choice("broadcasts", is_on=False), Choice("broadcasts", is_on=True)
-TRAFFIC = Choice("topic", is_on=True, value="giao-thong", name="giao thông")
-WARD = Choice("ward", is_on=True, value="thoi-an", name="Phường Thới An")
+ENGLISH = Choice("language", is_on=True, value="en")
+TRAFFIC = Choice("topic", is_on=True, value="giao-thong")
+WARD = Choice("ward", is_on=True, value="thoi-an")
 
 
 @pytest.mark.parametrize(
@@ -46,9 +47,23 @@ WARD = Choice("ward", is_on=True, value="thoi-an", name="Phường Thới An")
         ("chọn khu vực 3", MenuAsked("wards", 3)),
         ("nhận tin giao thông", TRAFFIC),
         ("nhan tin giao thong", TRAFFIC),
-        ("bỏ tin giao thông", Choice("topic", is_on=False, value="giao-thong", name="giao thông")),
+        ("bỏ tin giao thông", Choice("topic", is_on=False, value="giao-thong")),
         ("nhận tin phường Thới An", WARD),
         ("nhan tin phuong thoi an", WARD),
+        ("English", ENGLISH),
+        ("english please!", ENGLISH),
+        ("Do you speak English?", ENGLISH),
+        ("tiếng anh nhé", ENGLISH),
+        ("Tiếng Việt", Choice("language", is_on=True, value="vi")),
+        ("tieng viet", Choice("language", is_on=True, value="vi")),
+        ("stop news", STOP),
+        ("get news on traffic", TRAFFIC),
+        ("Get news on Thoi An Ward", WARD),
+        ("choose areas 3", MenuAsked("wards", 3)),
+        ("tôi muốn học tiếng Anh ở phường mình", None),
+        ("English teacher stole my phone", None),
+        ("no news on my stolen motorbike", None),
+        ("remember me", None),
         ("ngừng đi", None),
         ("dừng", None),
         ("dừng lại", None),
@@ -75,12 +90,12 @@ def test_only_a_whole_message_is_a_choice(text: str, wish: Wish | None) -> None:
     assert CHOICES.of(text, VIEW) == wish
 
 
-def all_buttons() -> dict[str, ReplyButton]:
-    """Every button that can be reached from a confirmation."""
+def all_buttons(language: Language = "vi") -> dict[str, ReplyButton]:
+    """Every button that can be reached from a confirmation, for a citizen who chose this language."""
     found: dict[str, ReplyButton] = {}
     wishes: list[Wish] = [STOP, RESUME]
     while wishes:
-        for button in CHOICES.buttons(wishes.pop(), VIEW, "thoi-an"):
+        for button in CHOICES.buttons(wishes.pop(), VIEW, "thoi-an", language):
             if button.payload not in found:
                 found[button.payload] = button
                 wish = CHOICES.of(button.payload, VIEW)
@@ -89,28 +104,31 @@ def all_buttons() -> dict[str, ReplyButton]:
     return found
 
 
-def test_every_button_means_something_and_every_topic_and_ward_can_be_reached() -> None:
-    reached = {CHOICES.of(payload, VIEW) for payload in all_buttons()}
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_button_means_something_and_every_topic_and_ward_can_be_reached(language: Language) -> None:
+    reached = {CHOICES.of(payload, VIEW) for payload in all_buttons(language)}
 
     chosen = {wish.value for wish in reached if isinstance(wish, Choice) and wish.is_on}
     assert chosen >= {unit.slug for unit in VIEW.wards()} | {"an-ninh", "thu-tuc", "pccc", "giao-thong", "tin-khan"}
-    assert {STOP, RESUME} <= reached
+    assert {STOP, RESUME} < reached
+    others = {one for one in LANGUAGES if one != language}
+    assert {wish.value for wish in reached if isinstance(wish, Choice) and wish.subject == "language"} == others
 
 
-def test_answers_and_buttons_fit_on_a_phone() -> None:
-    for payload in all_buttons():
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_answers_and_buttons_fit_on_a_phone(language: Language) -> None:
+    for payload in all_buttons(language):
         wish = CHOICES.of(payload, VIEW)
         assert wish is not None
-        assert len(CHOICES.buttons(wish, VIEW, "thoi-an")) <= 5
-        for language in ("vi", "en"):
-            text = Office().desk.answers.text(
-                CHOICES.template(wish), language=language, case_code="", unit="", choice="Phường Tân Thới Hiệp"
-            )
-            assert 0 < len(text) <= MAX_ANSWER_CHARACTERS
+        assert len(CHOICES.buttons(wish, VIEW, "thoi-an", language)) <= 5
+        text = Office().desk.answers.text(
+            CHOICES.template(wish), language=language, case_code="", unit="", choice="Phường Tân Thới Hiệp"
+        )
+        assert 0 < len(text) <= MAX_ANSWER_CHARACTERS
 
 
 def test_the_ward_of_the_page_stands_first() -> None:
-    first = CHOICES.buttons(MenuAsked("wards"), VIEW, "trung-my-tay")[0]
+    first = CHOICES.buttons(MenuAsked("wards"), VIEW, "trung-my-tay", "vi")[0]
 
     assert first.title == "Nhận tin Phường Trung Mỹ Tây"
 

@@ -352,7 +352,7 @@ def test_where_to_go_is_said_but_closes_nothing_that_a_person_has_to_see() -> No
     here = UNITS(a_message(text="hi"), Reading("other"), VIEW)
     for needs_person in (False, True):
         reading = Reading("other", topics=("land",), needs_person=needs_person)
-        answer = DEMO_ANSWERS.choose(reading, here)
+        answer = DEMO_ANSWERS.choose(reading, here, language="vi")
 
         assert answer is not None
         assert (answer.template, answer.closes) == ("other_body.land", not needs_person)

@@ -27,8 +27,8 @@ MINUTE = timedelta(minutes=1)
 @pytest.mark.parametrize(
     ("text", "wish"),
     [
-        ("lưu phường Thới An", WardMemory(Memory("kept", "thoi-an"), "Phường Thới An")),
-        ("luu phuong thoi an ạ", WardMemory(Memory("kept", "thoi-an"), "Phường Thới An")),
+        ("lưu phường Thới An", WardMemory(Memory("kept", "thoi-an"))),
+        ("luu phuong thoi an ạ", WardMemory(Memory("kept", "thoi-an"))),
         ("không lưu phường", WardMemory(Memory("refused"))),
         ("quên phường", WardMemory(Memory("forgotten"))),
         ("Quen phuong!", WardMemory(Memory("forgotten"))),
