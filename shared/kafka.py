@@ -37,6 +37,8 @@ log = get_logger()
 E = TypeVar("E", bound=Event)
 _ROOT = Path(__file__).resolve().parent.parent
 Record: TypeAlias = ConsumerRecord[Any, Any]
+_Outgoing: TypeAlias = tuple[bytes | None, bytes, dict[str, str]]
+"""Key, value, headers."""
 
 CONTENT_TYPE = "application/json"
 MAX_EVENT_BYTES = 1_000_000
@@ -116,13 +118,7 @@ class EventPublisher:
             BrokerUnavailable: not acknowledged in time; it may still arrive. Publish again under the same id.
             EventTooLarge: it will never fit.
         """
-        value = event.model_dump_json(exclude_none=True).encode()
-        if len(value) > MAX_EVENT_BYTES:
-            raise EventTooLarge(f"{event.ce_type} of {len(value)} bytes; at most {MAX_EVENT_BYTES}")
-        headers = cloud_event_headers(event, source=self._source)
-        if traceparent := traceparent_of(event.correlation_id):
-            headers[TRACEPARENT] = traceparent
-        await self.publish_raw(topic.name, key=event.partition_key.encode(), value=value, headers=headers)
+        await self._publish(topic.name, [self._as_record(event)])
 
     async def publish_raw(self, topic: str, *, key: bytes | None, value: bytes, headers: dict[str, str]) -> None:
         """Publish bytes as they are: from the spool or a dead letter.
@@ -131,29 +127,46 @@ class EventPublisher:
             BrokerUnavailable: not acknowledged in time; it may still arrive.
             EventTooLarge: the broker refuses the size.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._broker.publish(
-                    value, topic, key=key, headers=headers, correlation_id=headers.get("ce_correlationid")
-                )
-        except MessageSizeTooLargeError as error:
-            raise EventTooLarge(f"{len(value)} bytes") from error
-        except (TimeoutError, KafkaError, OSError, IncorrectState) as error:  # not connected yet, or being stopped
-            raise BrokerUnavailable(type(error).__name__) from error
+        await self._publish(topic, [(key, value, headers)])
 
     async def publish_all(self, topic: Topic, events: Iterable[Event]) -> None:
         """Publish many events; they share Kafka's batches, and events of one key keep their order.
 
         Raises:
-            BrokerUnavailable: at least one is not acknowledged.
-            EventTooLarge: at least one will never fit; others may be published.
+            BrokerUnavailable: at least one is not acknowledged in time.
+            EventTooLarge: at least one will never fit; none is published.
         """
+        await self._publish(topic.name, [self._as_record(event) for event in events])
+
+    def _as_record(self, event: Event) -> _Outgoing:
+        value = event.model_dump_json(exclude_none=True).encode()
+        if len(value) > MAX_EVENT_BYTES:
+            raise EventTooLarge(f"{event.ce_type} of {len(value)} bytes; at most {MAX_EVENT_BYTES}")
+        headers = cloud_event_headers(event, source=self._source)
+        if traceparent := traceparent_of(event.correlation_id):
+            headers[TRACEPARENT] = traceparent
+        return event.partition_key.encode(), value, headers
+
+    async def _publish(self, topic: str, records: Sequence[_Outgoing]) -> None:
+        """Hand all over in their order, then wait for all acknowledgements: a task for each would cost more."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for event in events:
-                    group.create_task(self.publish(topic, event))
-        except BaseExceptionGroup as failures:
-            raise _root(failures) from failures
+            async with asyncio.timeout(self._timeout_seconds):
+                acknowledged = [
+                    await self._broker.publish(
+                        value,
+                        topic,
+                        key=key,
+                        headers=headers,
+                        correlation_id=headers.get("ce_correlationid"),
+                        no_confirm=True,
+                    )
+                    for key, value, headers in records
+                ]
+                await asyncio.gather(*acknowledged)
+        except MessageSizeTooLargeError as error:
+            raise EventTooLarge(f"{max(len(value) for _, value, _ in records)} bytes") from error
+        except (TimeoutError, KafkaError, OSError, IncorrectState) as error:  # not connected yet, or being stopped
+            raise BrokerUnavailable(type(error).__name__) from error
 
 
 class Progress(ConsumerRebalanceListener):

@@ -552,8 +552,10 @@ def _may_ask(case: Case, reading: Reading, assignment: Assignment) -> bool:
 
 def _case_that_asked(message: CitizenMessageReceived, citizen: Citizen, view: DirectoryView) -> tuple[Case, str] | None:
     """The open case whose question this text answers with one of its buttons, and the unit it names."""
-    said = fold(message.text).plain if len(message.text) <= MAX_BUTTON_CHARACTERS else ()
-    for case in citizen.open_cases() if said else ():
+    asking = [case for case in citizen.open_cases() if case.asked]
+    if not asking or len(message.text) > MAX_BUTTON_CHARACTERS or not (said := fold(message.text).plain):
+        return None
+    for case in asking:
         for slug in case.asked:
             if slug in view.units and said == fold(ward_name(view.units[slug])).plain:
                 return case, slug
