@@ -157,6 +157,23 @@ class DeliveryReported(CitizenEvent):
     reported_at: AwareDatetime
 
 
+class TemplateDelivered(Event):
+    """A template reached the phone number it was sent to. Zalo names no citizen, and the number stays outside.
+
+    Attributes:
+        tracking_id: what the sender gave the message, and Zalo repeats: our own id of the send.
+        delivered_at: by Zalo's clock.
+    """
+
+    ce_type: ClassVar[str] = "vn.binhyen.template-delivered.v1"
+
+    page: Slug
+    oa_id: ProviderId
+    message_id: ProviderId
+    tracking_id: ProviderId | None = None
+    delivered_at: AwareDatetime
+
+
 ChangeKind = Literal[
     "followed",
     "unfollowed",

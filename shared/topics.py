@@ -15,6 +15,7 @@ from shared.events import (
     Event,
     OfficerActed,
     ReplyRequested,
+    TemplateDelivered,
     WebhookRecorded,
 )
 
@@ -60,6 +61,16 @@ DELIVERY_REPORTS = Topic(
     owner="intake",
     readers={"notifier": ("notifier-reports",)},
     about="Echoes and receipts of what the pages sent.",
+)
+TEMPLATES_DELIVERED = Topic(
+    name="templates.delivered.v1",
+    event=TemplateDelivered,
+    key="event",
+    partitions=6,
+    retention=timedelta(days=14),
+    owner="intake",
+    readers={"notifier": ("notifier-deliveries",)},
+    about="Receipts of templates that were sent by phone number.",
 )
 CITIZEN_CHANGES = Topic(
     name="citizen.changes.v1",
@@ -115,6 +126,7 @@ OFFICER_ACTIONS = Topic(
 ALL_TOPICS: tuple[Topic, ...] = (
     CITIZEN_MESSAGES,
     DELIVERY_REPORTS,
+    TEMPLATES_DELIVERED,
     CITIZEN_CHANGES,
     CITIZEN_CHOICES,
     WEBHOOK_RECORDS,

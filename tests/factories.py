@@ -11,6 +11,7 @@ from shared.events import (
     OfficerActed,
     ReplyContent,
     ReplyRequested,
+    TemplateDelivered,
     WebhookRecorded,
 )
 from shared.ids import deterministic_id
@@ -39,6 +40,20 @@ def a_message(**changes: Any) -> CitizenMessageReceived:
         "received_at": NOW,
     }
     return CitizenMessageReceived(**{**filled, **changes})
+
+
+def a_template_delivery(**changes: Any) -> TemplateDelivered:
+    """A receipt of a template that was sent by phone number."""
+    filled = {
+        "event_id": deterministic_id("delivery", repr(sorted(changes.items()))),
+        "correlation_id": "c" * 32,
+        "occurred_at": NOW,
+        "page": PAGE,
+        "oa_id": OA_ID,
+        "message_id": "m1",
+        "delivered_at": NOW,
+    }
+    return TemplateDelivered(**{**filled, **changes})
 
 
 def a_report(**changes: Any) -> DeliveryReported:

@@ -200,7 +200,7 @@ def build_rooms(settings: NotifierSettings) -> Rooms:
             stop_seconds=settings.stop_seconds,
         ),
     )
-    deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config, of_copies)
+    deps = NotifierDeps(ledger, contacts, reports, settlement, sender, clock, zalo_config, of_copies, copies)
     article_rows = ArticleStore(store, lease=lease)
     forecaster = Forecaster(audience, copies, article_rows, rulebook, clock)
     articles = ArticleSender(

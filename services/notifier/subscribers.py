@@ -12,6 +12,7 @@ from services.notifier.handlers.events import (
     NotifierDeps,
     note_changes,
     note_choices,
+    note_deliveries,
     note_interactions,
     note_reports,
     queue_replies,
@@ -44,6 +45,14 @@ def subscribe(router: KafkaRouter, deps: NotifierDeps, dead_letters: DeadLetters
             service=SERVICE,
             group_id="notifier-reports",
             handle=partial(note_reports, deps=deps),
+            dead_letters=dead_letters,
+        ),
+        "notifier-deliveries": on_batch(
+            router,
+            topics.TEMPLATES_DELIVERED,
+            service=SERVICE,
+            group_id="notifier-deliveries",
+            handle=partial(note_deliveries, deps=deps),
             dead_letters=dead_letters,
         ),
         "notifier-changes": on_batch(

@@ -298,6 +298,19 @@ async def test_a_copy_that_was_taken_without_an_id_is_shown_among_those_without_
     assert [send.citizen_key for send in await book.ledger.open_sends(citizens)] == [f"{OA_ID}:22"]
 
 
+async def test_a_delivery_that_names_a_copy_is_noted_on_it_whatever_its_state(book: Book) -> None:
+    chunk = await book.claim()
+    await book.mark(chunk, copy_of(0), copy_of(1))
+    names = [copy_id("b1", copy_of(number).person) for number in (0, 1)]
+    later = book.clock.now() + timedelta(minutes=1)
+
+    for at in (later, book.clock.now(), later):
+        assert await book.ledger.delivered({names[0]: at, "0" * 32: at}) == {names[0]: f"{OA_ID}:20"}
+    assert await book.ledger.delivered({}) == {}
+
+    assert await book.states() == {"sending": 2, "queued": 6}
+
+
 async def one_uncertain(book: Book, **changes: Any) -> OpenSend:
     """A ledger in whose one chunk all is done, but for one uncertain copy."""
     chunk = await book.claim()

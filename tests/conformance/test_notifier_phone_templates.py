@@ -1,15 +1,18 @@
-"""Our calls to Zalo's business host, which sends templates by phone number, against the simulator."""
+"""Our calls to Zalo's business host, which sends templates by phone number, and its receipts, against the simulator."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from services.intake.channels.zalo.normalise import Webhook, decide
 from services.notifier.adapters.zalo_copies import Address, CopyClient, phone_form
 from services.notifier.domain.broadcast import TemplateContent
 from services.notifier.domain.outcomes import Accepted, Refused
-from shared.zalo_config import ZaloConfig
+from shared.events import TemplateDelivered
+from shared.zalo_config import ZaloConfig, ZaloPage
 from tests.unit.notifier.fakes import RULES
-from tests.unit.simulator.live import APP_ID, APP_SECRET, OA_IDS, WARD, running, settings_for
+from tests.unit.simulator.live import APP_ID, APP_SECRET, OA_IDS, WARD, eventually, listening, running, settings_for
 
 DAY, NIGHT = "2026-11-24T03:00:00+00:00", "2026-11-24T17:00:00+00:00"
 PHONE, TRACKING = "84900000001", "0f" * 16
@@ -54,3 +57,21 @@ async def test_zalo_takes_our_template_by_phone_or_says_why_not(
     else:
         assert isinstance(outcome, Refused)
         assert outcome.rule.reason == reason
+
+
+async def test_the_receipt_of_our_template_names_our_send_and_tells_no_number(tmp_path: Path) -> None:
+    async with listening() as hub, running(settings_for(tmp_path, webhook_url=hub.url)) as live:
+        await live.post("/control/clock", {"now": DAY})
+        headers = {"access_token": await live.token()}
+        body = {"phone": PHONE, "template_id": "200003", "template_data": {"otp": "12"}, "tracking_id": TRACKING}
+        sent = await live.post("/message/template", body, headers=headers)
+        await eventually(lambda: bool(hub.named("user_received_message")))
+        (report,) = hub.named("user_received_message")
+
+    webhook = Webhook(report.raw, APP_ID, "", report.headers["x-zevent-server"] == "ZNS", datetime.now(UTC))
+    decision = decide(webhook, {OA_IDS[WARD]: ZaloPage(page=WARD, oa_id=OA_IDS[WARD], app_id=APP_ID)})
+
+    (outgoing,) = decision.outgoing
+    assert isinstance(outgoing.event, TemplateDelivered)
+    assert (outgoing.event.tracking_id, outgoing.event.message_id) == (TRACKING, sent["data"]["msg_id"])
+    assert PHONE not in repr(decision)

@@ -15,11 +15,11 @@ from services.notifier.adapters.zalo_copies import PHONE_PATH, TEMPLATE_PATH
 from services.notifier.domain.broadcast import Content, TemplateContent
 from services.notifier.domain.copies import Chunk, Row
 from services.notifier.domain.lanes import Hours
-from services.notifier.handlers.events import note_reports
+from services.notifier.handlers.events import note_deliveries, note_reports
 from shared.events import ReplyContent
 from shared.ids import citizen_key, deterministic_id, text_digest
 from shared.kafka import Received
-from tests.factories import OA_ID, a_report
+from tests.factories import OA_ID, a_report, a_template_delivery
 from tests.unit.notifier.broadcast_stage import (
     STOPPED,
     TEXT,
@@ -268,6 +268,38 @@ async def test_a_template_by_phone_reaches_those_who_gave_a_number(small: Stage)
         ("skipped", "contact.opted_out"): 1,
         ("failed", "zalo.phone_invalid"): 1,
     }
+
+
+async def test_the_receipt_of_a_template_by_phone_settles_the_copy_that_it_names(small: Stage) -> None:
+    lanes = small.rooms.runner.rulebook.lanes
+    small.rooms.runner.rulebook.lanes = replace(lanes, lanes=tuple(replace(rule, hours=None) for rule in lanes.lanes))
+    at = small.rooms.clock.now()
+    await small.fill([a_contact(number, at=at, profile={"phone": f"090000000{number}"}) for number in range(3)])
+    template = TemplateContent(template_id="200003", data={"otp": "1"}, text="Mã", by_user_id=False, by_phone=True)
+    small.stub.behaviours += [loses_the_answer, loses_the_answer]
+    await small.schedule("b1", people=3, content=Content(template=template), pays=True)
+    await small.work("b1")
+    assert await small.states("b1") == {"sent": 1, "uncertain": 2}
+    rows = small.store["recipients"]
+    lost, other = await rows.find({"state": "uncertain"}).to_list(None)
+    taken = await rows.find_one({"state": "sent"})
+    assert taken is not None
+
+    deliveries = [
+        a_template_delivery(message_id="m9", tracking_id=lost["_id"], delivered_at=at),
+        a_template_delivery(message_id=taken["message_key"], delivered_at=at),  # Zalo left our id out
+        a_template_delivery(message_id="m8", tracking_id="of-another-program", delivered_at=at),
+    ]
+    for _ in range(2):  # Kafka redelivers
+        await note_deliveries([Received(delivery, 0, 0) for delivery in deliveries], small.rooms.deps)
+
+    settled = await rows.find_one({"_id": lost["_id"]})
+    assert settled is not None
+    assert (settled["state"], settled["settled_by"], settled["message_key"]) == ("sent", "received", "m9")
+    received = await rows.find({"received_at": at}).to_list(None)
+    assert {row["_id"] for row in received} == {lost["_id"], taken["_id"]}
+    assert await small.states("b1") == {"sent": 2, "uncertain": 1}
+    assert (await rows.find_one({"state": "uncertain"}))["_id"] == other["_id"]  # type: ignore[index]
 
 
 async def test_a_template_reaches_those_whom_a_message_may_not(small: Stage) -> None:

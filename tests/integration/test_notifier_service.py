@@ -29,8 +29,16 @@ from shared.events import Event, ReplyContent
 from shared.ids import deterministic_id, text_digest
 from shared.kafka import cloud_event_headers
 from shared.mongo import Store
-from shared.topics import ALL_TOPICS, CITIZEN_CHANGES, CITIZEN_MESSAGES, DELIVERY_REPORTS, REPLIES_REQUESTED, Topic
-from tests.factories import NOW, OA_ID, PAGE, a_change, a_message, a_reply, a_report
+from shared.topics import (
+    ALL_TOPICS,
+    CITIZEN_CHANGES,
+    CITIZEN_MESSAGES,
+    DELIVERY_REPORTS,
+    REPLIES_REQUESTED,
+    TEMPLATES_DELIVERED,
+    Topic,
+)
+from tests.factories import NOW, OA_ID, PAGE, a_change, a_message, a_reply, a_report, a_template_delivery
 from tests.unit.notifier.samples import CITIZEN
 from tests.unit.notifier.stores import fresh_store
 from tests.unit.notifier.zalo_stub import APP_ID, FIRST_REFRESH_TOKEN, ZaloStub, loses_the_answer
@@ -209,6 +217,16 @@ async def test_events_of_every_topic_have_their_effect(stage: Stage) -> None:
         return row is not None and row["state"] == "sent" and row.get("echoed_at") is not None
 
     await eventually(is_settled)
+    copy = {"_id": "b" * 32, "broadcast_id": "b1", "chunk": 0, "person": "p", "citizen_key": CITIZEN, "state": "sent"}
+    await stage.store["recipients"].insert_one({**copy, "message_key": f"copy {copy['_id']}"})
+    delivery = a_template_delivery(event_id=deterministic_id(reply.event_id), tracking_id=copy["_id"])
+    await stage.publish(TEMPLATES_DELIVERED, delivery)
+
+    async def is_delivered() -> bool:
+        row = await stage.store["recipients"].find_one({"_id": copy["_id"]})
+        return row is not None and row.get("received_at") == NOW
+
+    await eventually(is_delivered)
     assert [call.text for call in stage.stub.calls] == [text]
     contact = await stage.store["contacts"].find_one({"_id": CITIZEN})
     assert contact is not None

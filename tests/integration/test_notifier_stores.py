@@ -17,7 +17,7 @@ from services.notifier.domain.reply import ORDINARY, Contact
 from shared.events import CitizenChanged
 from shared.ids import deterministic_id, text_digest
 from shared.mongo import Document, Store
-from tests.factories import NOW, a_change, a_message, a_reply, a_report
+from tests.factories import NOW, a_change, a_message, a_reply, a_report, a_template_delivery
 from tests.unit.notifier.samples import CITIZEN
 from tests.unit.notifier.stores import fresh_store
 
@@ -149,6 +149,19 @@ async def test_a_repeated_report_is_kept_once_and_one_message_id_each(store: Sto
         "m1": {"seen": NOW, "echo": NOW + HOUR},
         "m2": {"seen": NOW},
     }
+
+
+async def test_a_delivery_that_names_a_send_is_kept_once_and_proves_it(store: Store) -> None:
+    reports = ReportStore(store)
+    delivery = a_template_delivery(message_id="m1", tracking_id="s1")
+
+    for _ in range(2):
+        await reports.add_deliveries([(delivery, CITIZEN)])
+    await reports.add_deliveries([])
+
+    (proof,) = await reports.proofs([CITIZEN], since=NOW)
+    assert (proof.message_id, proof.kind, proof.send_id, proof.at) == ("m1", "received", "s1", NOW)
+    assert await reports.of_messages(["m1"]) == {"m1": {"received": NOW}}
 
 
 async def test_proofs_are_what_zalo_reported_since_then_without_what_people_wrote(store: Store) -> None:

@@ -487,6 +487,19 @@ class RecipientLedger:
             await unsettled.note_moments(self._rows, name, moments, by="message_key")
         return known
 
+    async def delivered(self, moments: Mapping[str, datetime]) -> dict[str, str]:
+        """Note on copies that Zalo delivered them, told by our own ids; the earliest moment stays.
+
+        Returns:
+            The citizens by id of those that are ours.
+        """
+        with store_errors():
+            cursor = self._rows.find({"_id": {"$in": list(moments)}}, {"citizen_key": 1})
+            citizens = {document["_id"]: document["citizen_key"] for document in await cursor.to_list(None)}
+        theirs = {row_id: at for row_id, at in moments.items() if row_id in citizens}
+        await unsettled.note_moments(self._rows, "received_at", theirs)
+        return citizens
+
     async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:
         """A person gives an uncertain copy up: it is counted as failed and never sent.
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from services.notifier.domain.settlement import Proof
-from shared.events import DeliveryReported
+from shared.events import DeliveryReported, TemplateDelivered
 from shared.ids import text_digest
 from shared.mongo import Document, Store, insert_new, patiently, store_errors
 
 NO_TEXT = text_digest("")
+_PROOF_FIELDS = ("message_id", "report", "citizen_key", "text_sha256", "admin_id", "reported_at", "send_id")
 PROVING = ("echo", "received", "seen")
 
 
@@ -45,6 +46,31 @@ class ReportStore:
                 }
         await patiently(lambda: insert_new(self._reports, list(documents.values())))
 
+    async def add_deliveries(self, deliveries: Sequence[tuple[TemplateDelivered, str]]) -> None:
+        """Keep receipts that name a send of ours, each with the citizen it went to; a repeated one changes nothing.
+
+        Raises:
+            StoreUnavailable: some may be kept; repeat the call.
+        """
+        documents: dict[str, Document] = {
+            event.event_id: {
+                "_id": event.event_id,
+                "message_id": event.message_id,
+                "report": "received",
+                "send_id": event.tracking_id,
+                "citizen_key": citizen_key,
+                "page": event.page,
+                "oa_id": event.oa_id,
+                "text_sha256": None,
+                "admin_id": None,
+                "reaction": None,
+                "reported_at": event.delivered_at,
+                "correlation_id": event.correlation_id,
+            }
+            for event, citizen_key in deliveries
+        }
+        await patiently(lambda: insert_new(self._reports, list(documents.values())))
+
     async def of_messages(self, message_ids: Iterable[str]) -> dict[str, dict[str, datetime]]:
         """The earliest moment of each kind of report by message id."""
         with store_errors():
@@ -74,7 +100,7 @@ class ReportStore:
         with store_errors():
             cursor = self._reports.find(
                 {"citizen_key": {"$in": list(citizen_keys)}, "reported_at": {"$gte": since}},
-                {"message_id": 1, "report": 1, "citizen_key": 1, "text_sha256": 1, "admin_id": 1, "reported_at": 1},
+                dict.fromkeys(_PROOF_FIELDS, 1),
             )
             documents = await cursor.to_list(None)
         by_people = {document["message_id"] for document in documents if document["admin_id"] is not None}
@@ -85,6 +111,7 @@ class ReportStore:
                 kind=document["report"],
                 text_sha256=document["text_sha256"],
                 at=document["reported_at"],
+                send_id=document.get("send_id"),
             )
             for document in documents
             if document["report"] in PROVING and document["message_id"] not in by_people

@@ -45,6 +45,7 @@ class Proof:
     Attributes:
         text_sha256: of an echo's or a listed message's text; None for a receipt.
         at: by Zalo's clock.
+        send_id: of our send, where Zalo repeats it: then it proves this one and no other.
     """
 
     message_id: str
@@ -52,10 +53,11 @@ class Proof:
     kind: Literal["echo", "received", "seen", "listed"]
     text_sha256: str | None
     at: datetime
+    send_id: str | None = None
 
 
 def settle(
-    sends: Iterable[OpenSend], proofs: Iterable[Proof], *, owned: Collection[str], skew: timedelta
+    sends: Sequence[OpenSend], proofs: Iterable[Proof], *, owned: Collection[str], skew: timedelta
 ) -> dict[str, Proof]:
     """Match uncertain sends with what proves them.
 
@@ -72,7 +74,9 @@ def settle(
     Returns:
         The proof by id of the send it belongs to.
     """
-    free = [proof for proof in proofs if proof.message_id not in owned]
+    unowned = [proof for proof in proofs if proof.message_id not in owned]
+    by_name = {proof.send_id: proof for proof in unowned if proof.send_id is not None}
+    free = [proof for proof in unowned if proof.send_id is None]
     echoes = {
         proof.message_id: proof for proof in sorted(free, key=lambda p: p.at, reverse=True) if proof.kind in _WITH_TEXT
     }
@@ -85,10 +89,11 @@ def settle(
     for send in sorted(sends, key=lambda s: (s.started_at, s.id)):
         by_citizen[send.citizen_key].append(send)
 
-    settled: dict[str, Proof] = {}
+    settled = {send.id: by_name[send.id] for send in sends if send.state == "uncertain" and send.id in by_name}
     for citizen_key, theirs in by_citizen.items():
         busy_texts = {send.text_sha256 for send in theirs if send.state == "sending"}
-        waiting = sorted((send for send in theirs if send.state != "sending"), key=lambda s: s.state != "sent")
+        waiting = [send for send in theirs if send.state != "sending" and send.id not in settled]
+        waiting.sort(key=lambda send: send.state != "sent")
         for echo in sorted(echoes.values(), key=lambda p: (p.at, p.message_id)):
             if echo.citizen_key == citizen_key and echo.text_sha256 not in busy_texts:
                 match = next((s for s in waiting if _is_proven(s, echo, skew)), None)

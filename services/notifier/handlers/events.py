@@ -1,7 +1,8 @@
 """One function for each kind of event: keep it, then let the ledger know. All are repeatable."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from services.notifier.adapters.reply_ledger import LedgerRow
@@ -10,7 +11,14 @@ from services.notifier.domain.reply import Candidate
 from services.notifier.handlers.ports import Clock, Contacts, Ledger, Reports
 from services.notifier.handlers.settle import Settlement
 from shared.crash import crash_point
-from shared.events import CitizenChanged, CitizenChose, CitizenMessageReceived, DeliveryReported, ReplyRequested
+from shared.events import (
+    CitizenChanged,
+    CitizenChose,
+    CitizenMessageReceived,
+    DeliveryReported,
+    ReplyRequested,
+    TemplateDelivered,
+)
 from shared.kafka import Received
 from shared.telemetry import get_logger
 from shared.zalo_config import ZaloConfig
@@ -30,6 +38,14 @@ class Wakeable(Protocol):
         ...
 
 
+class Deliverable(Protocol):
+    """The ledger whose sends Zalo names by our own ids."""
+
+    async def delivered(self, moments: Mapping[str, datetime]) -> Mapping[str, str]:
+        """Note deliveries on sends by id; their citizens."""
+        ...
+
+
 @dataclass(frozen=True)
 class NotifierDeps:
     """What the handlers of events need.
@@ -37,6 +53,7 @@ class NotifierDeps:
     Attributes:
         settlement: of replies; a settled one sets free what waited behind it.
         of_copies: of broadcasts.
+        copies: of broadcasts, told by our own ids.
     """
 
     ledger: Ledger
@@ -47,6 +64,7 @@ class NotifierDeps:
     clock: Clock
     zalo: ZaloConfig
     of_copies: Settlement | None = None
+    copies: Deliverable | None = None
 
 
 async def queue_replies(received: Sequence[Received[ReplyRequested]], deps: NotifierDeps) -> None:
@@ -90,6 +108,25 @@ async def note_reports(received: Sequence[Received[DeliveryReported]], deps: Not
     if deps.of_copies is not None and strangers:
         settled |= await deps.of_copies.of_citizens(strangers)
     log.info("reports.noted", count=len(reports), messages=len(about), known=len(known), settled=len(settled))
+
+
+async def note_deliveries(received: Sequence[Received[TemplateDelivered]], deps: NotifierDeps) -> None:
+    """Note on copies that their template reached the phone number, and settle the uncertain ones among them.
+
+    Raises:
+        StoreUnavailable: Kafka redelivers the batch.
+    """
+    if deps.copies is None or deps.of_copies is None:
+        return
+    events = [one.event for one in received]
+    tracked = {event.tracking_id: event for event in events if event.tracking_id is not None}
+    citizens = await deps.copies.delivered({send_id: event.delivered_at for send_id, event in tracked.items()})
+    await deps.reports.add_deliveries([(tracked[send_id], citizen) for send_id, citizen in citizens.items()])
+    # Where Zalo does not repeat our id, its own still tells, if the answer came.
+    others = {one.message_id: {"received": one.delivered_at} for one in events if one.tracking_id not in citizens}
+    known = await deps.of_copies.note(others) if others else set()
+    settled = await deps.of_copies.of_citizens(set(citizens.values())) if citizens else set()
+    log.info("deliveries.noted", count=len(events), copies=len(citizens) + len(known), settled=len(settled))
 
 
 async def note_interactions(received: Sequence[Received[CitizenMessageReceived]], deps: NotifierDeps) -> None:

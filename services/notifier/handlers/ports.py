@@ -16,7 +16,7 @@ from services.notifier.domain.next_step import Fail, TryAgain
 from services.notifier.domain.outcomes import SendOutcome
 from services.notifier.domain.reply import Candidate, Contact, Reply
 from services.notifier.domain.settlement import OpenSend, Proof
-from shared.events import DeliveryReported, ReplyContent
+from shared.events import DeliveryReported, ReplyContent, TemplateDelivered
 
 
 class Clock(Protocol):
@@ -112,6 +112,10 @@ class Reports(Protocol):
 
     async def add(self, reports: Sequence[DeliveryReported]) -> None:
         """Keep reports."""
+        ...
+
+    async def add_deliveries(self, deliveries: Sequence[tuple[TemplateDelivered, str]]) -> None:
+        """Keep receipts that name a send of ours, each with its citizen."""
         ...
 
     async def of_messages(self, message_ids: Iterable[str]) -> Mapping[str, Mapping[str, datetime]]:

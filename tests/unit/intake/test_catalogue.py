@@ -53,7 +53,12 @@ TABLE: dict[str, Expected] = {
         for k in ("text", "image", "file", "sticker")
     },
     "user_received_message": ("receipt", REPORTS, "receipt.accepted", {"report": "received", "user_id": USER_ID}),
-    "user_received_message.zns": ("template_status", RECORDS, "template.delivered", {"reason": "template.delivered"}),
+    "user_received_message.zns": (
+        "receipt",
+        "templates.delivered.v1",
+        "template.delivered",
+        {"message_id": "96d3cdf3af19883ec917", "tracking_id": "hs-2026-000417", "oa_id": "4000000000000000008"},
+    ),
     "user_seen_message": ("receipt", REPORTS, "receipt.accepted", {"report": "seen"}),
     "user_reacted_message": ("receipt", REPORTS, "receipt.accepted", {"report": "reacted", "reaction": "/-heart"}),
     "oa_reacted_message": ("ignored", RECORDS, "ignored.own_reaction", {}),

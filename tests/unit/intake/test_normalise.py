@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.intake.domain import Disposition
-from shared.events import MAX_TEXT_CHARACTERS, Coordinates
+from shared.events import MAX_TEXT_CHARACTERS, Coordinates, TemplateDelivered
 from shared.ids import deterministic_id, text_digest
 from tests.unit.intake.support import (
     APP_ID,
@@ -264,7 +264,32 @@ def test_a_receipt_with_bad_message_ids_makes_a_record(ids: Any) -> None:
 def test_a_template_receipt_is_known_by_its_server_alone() -> None:
     decision = decided(payload("user_received_message"), is_template_server=True)
 
-    assert (decision.disposition, decision.code) == (Disposition.TEMPLATE_STATUS, "template.delivered")
+    assert (decision.disposition, decision.code) == (Disposition.RECEIPT, "template.delivered")
+
+
+def test_a_template_receipt_says_when_it_was_delivered_and_never_to_which_number() -> None:
+    decision = decided(payload("user_received_message.zns"))
+
+    (outgoing,) = decision.outgoing
+    assert isinstance(outgoing.event, TemplateDelivered)
+    assert outgoing.event.delivered_at == datetime.fromtimestamp(1764000123.456, UTC)
+    assert "84900000123" not in repr(decision)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"sender": {"id": "999"}}, "page.unknown"),
+        ({"message": {"tracking_id": "t"}}, "event.no_message_id"),
+        ({"message": {"msg_id": "m1", "tracking_id": {"a": 1}}}, "template.delivered"),
+        ({"message": {"msg_id": "m1", "tracking_id": "t", "delivery_time": "soon"}}, "template.delivered"),
+    ],
+)
+def test_an_odd_template_receipt_is_read_as_far_as_it_can_be(change: dict[str, Any], code: str) -> None:
+    decision = decided(payload("user_received_message.zns") | change)
+
+    assert decision.code == code
+    assert "84900000123" not in f"{decision.oa_id} {decision.user_id} {decision.message_id}"
 
 
 def test_a_tag_of_several_citizens_gives_one_change_each() -> None:

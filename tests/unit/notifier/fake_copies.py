@@ -338,6 +338,13 @@ class FakeCopies:
                         row.moments[kind] = min(at, row.moments.get(kind, at))
         return known
 
+    async def delivered(self, moments: Mapping[str, datetime]) -> dict[str, str]:
+        citizens = {row_id: self.rows[row_id].citizen_key or "" for row_id in moments if row_id in self.rows}
+        for row_id in citizens:
+            row = self.rows[row_id]
+            row.moments["received"] = min(moments[row_id], row.moments.get("received", moments[row_id]))
+        return citizens
+
     async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:  # noqa: ARG002
         row = self.rows.get(copy_id(broadcast_id, person))
         if row is None or row.state != "uncertain":

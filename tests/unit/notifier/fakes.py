@@ -23,7 +23,7 @@ from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
 from services.notifier.handlers.settle import ByList, Settlement
 from shared.errors import StoreUnavailable
-from shared.events import DeliveryReported, ReplyContent
+from shared.events import DeliveryReported, ReplyContent, TemplateDelivered
 from shared.ids import text_digest
 from tests.factories import NOW
 
@@ -381,10 +381,15 @@ class FakeReports:
 
     def __init__(self) -> None:
         self.reports: dict[str, DeliveryReported] = {}
+        self.deliveries: dict[str, tuple[TemplateDelivered, str]] = {}
 
     async def add(self, reports: Sequence[DeliveryReported]) -> None:
         for report in reports:
             self.reports.setdefault(report.event_id, report)
+
+    async def add_deliveries(self, deliveries: Sequence[tuple[TemplateDelivered, str]]) -> None:
+        for event, citizen_key in deliveries:
+            self.deliveries.setdefault(event.event_id, (event, citizen_key))
 
     async def of_messages(self, message_ids: Iterable[str]) -> dict[str, dict[str, datetime]]:
         wanted, moments = set(message_ids), defaultdict[str, dict[str, datetime]](dict)
@@ -409,6 +414,10 @@ class FakeReports:
             if r.report != "reacted"
             for message_id in r.message_ids
             if message_id not in by_people
+        ] + [
+            Proof(event.message_id, key, "received", None, event.delivered_at, event.tracking_id)
+            for event, key in self.deliveries.values()
+            if key in keys and event.delivered_at >= since
         ]
 
 

@@ -101,6 +101,16 @@ def test_echo_and_receipt_of_one_message_settle_one_send_by_the_echo() -> None:
     assert settle([an_open_send("r1")], proofs, owned=set(), skew=SKEW)["r1"].kind == "echo"
 
 
+def test_a_receipt_that_names_a_send_proves_this_one_and_no_other() -> None:
+    named = replace(a_proof("m1", text=None, kind="received"), send_id="r2")
+    sends = [an_open_send("r1"), an_open_send("r2")]
+
+    assert settle(sends, [named], owned=set(), skew=SKEW) == {"r2": named}
+    assert settle(sends[:1], [named], owned=set(), skew=SKEW) == {}
+    assert settle(sends, [named], owned={"m1"}, skew=SKEW) == {}
+    assert settle([an_open_send("r2", state="sending")], [named], owned=set(), skew=SKEW) == {}
+
+
 def test_an_echo_belongs_first_to_the_send_that_a_person_says_is_sent() -> None:
     sends = [an_open_send("r1"), an_open_send("r2", state="sent", started_at=NOW + MINUTE)]
     echo = a_proof("m1", at=NOW + 2 * MINUTE)

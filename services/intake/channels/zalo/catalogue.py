@@ -195,5 +195,5 @@ CATALOGUE: Mapping[str, Rule] = {
     "permission_revoked": Rule(Disposition.IGNORED, Record("page.permission_revoked")),
 }
 
-ZNS_RECEIPT_REASON = "template.delivered"
+TEMPLATE_DELIVERED = "template.delivered"
 """`user_received_message` of a template sent by phone number: its recipient is a phone, never a citizen of a page."""

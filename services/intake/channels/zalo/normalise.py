@@ -11,7 +11,7 @@ from typing import Any, get_args
 from services.intake.channels.zalo import reading
 from services.intake.channels.zalo.catalogue import (
     CATALOGUE,
-    ZNS_RECEIPT_REASON,
+    TEMPLATE_DELIVERED,
     Change,
     Envelope,
     Message,
@@ -30,6 +30,7 @@ from shared.events import (
     CitizenMessageReceived,
     Coordinates,
     DeliveryReported,
+    TemplateDelivered,
     WebhookRecorded,
 )
 from shared.ids import deterministic_id, text_digest
@@ -127,12 +128,14 @@ def record_as(webhook: Webhook, reason: str) -> Decision:
 
 def _follow(rule: Rule, draft: _Draft, pages: Pages) -> Decision:
     outgoing: tuple[Outgoing, ...]
+    disposition, code = rule.disposition, _ACCEPTED.get(rule.disposition, "")
     match rule.becomes:
         case Record(reason):
             return _recorded(draft, rule.disposition, reason)
         case Report("received") if _is_template_receipt(draft):
             draft.user_id = None  # a phone number or its hash, which belongs in no log
-            return _recorded(draft, Disposition.TEMPLATE_STATUS, ZNS_RECEIPT_REASON)
+            disposition, code = Disposition.RECEIPT, TEMPLATE_DELIVERED
+            outgoing = (Outgoing(topics.TEMPLATES_DELIVERED, _template_delivered(draft, pages)),)
         case Message() as message:
             outgoing = (Outgoing(topics.CITIZEN_MESSAGES, _message(message, _citizen(rule, draft, pages), draft)),)
         case Report() as report:
@@ -143,8 +146,8 @@ def _follow(rule: Rule, draft: _Draft, pages: Pages) -> Decision:
                 for subject in _citizens(rule, change, draft, pages)
             )
     return Decision(
-        rule.disposition,
-        _ACCEPTED[rule.disposition],
+        disposition,
+        code,
         outgoing,
         event_name=draft.event_name,
         oa_id=draft.oa_id,
@@ -399,6 +402,28 @@ def _report(rule: Report, subject: _Subject, draft: _Draft) -> DeliveryReported:
         admin_id=_optional_id(draft, "sender.admin_id"),
         reaction=reaction,
         reported_at=subject.occurred_at,
+    )
+
+
+def _template_delivered(draft: _Draft, pages: Pages) -> TemplateDelivered:
+    if draft.oa_id is None or draft.oa_id not in pages:
+        draft.oa_id = None  # it may be the phone number
+        raise NotUnderstood("page.unknown")
+    page = _page(draft.oa_id, draft, pages)
+    message_id, tracking_id = _message_id(draft), _optional_id(draft, "message.tracking_id")
+    occurred_at = _occurred_at(draft)
+    written = reading.as_whole_number(reading.at(draft.body, "message.delivery_time"))
+    delivered_at, is_own = believable_time(written, draft.webhook.received_at)
+    event_id = deterministic_id("zalo", page.oa_id, str(draft.event_name), "template", message_id)
+    return TemplateDelivered(
+        event_id=event_id,
+        correlation_id=event_id,
+        occurred_at=occurred_at,
+        page=page.page,
+        oa_id=page.oa_id,
+        message_id=message_id,
+        tracking_id=tracking_id,
+        delivered_at=delivered_at if is_own else occurred_at,
     )
 
 
