@@ -7,18 +7,20 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
-from services.router.domain.feature_table import Numbers
-from services.router.domain.linear_model import LinearModel, ModelCard
+from services.router.domain.linear_model import Layers, LinearModel, ModelCard
 from shared.errors import ConfigurationError
 
-FORMAT = 2
+FORMAT = 3
 _NAME = re.compile(r"^[0-9a-f]{12}$")
-_FILES = ("model.json", "features.txt", "main.f16", "subtopic.f16", "bias.f32")
+_FILES = ("model.json", "features.txt", "rows.i8", "scale.f32", "bias.f32", "out.f32")
+_STEPS = 127
+"""A row is kept as whole numbers from -127 to 127 and one scale: half the size of halves, and no reading differs."""
 
 
 def models_dir(data_dir: Path) -> Path:
@@ -95,27 +97,32 @@ def load_model(data_dir: Path, name: str | None = None) -> LinearModel:
     if card.format != FORMAT:
         raise ConfigurationError(f"model {name} has format {card.format}; this router reads {FORMAT}: train it again")
     features = content["features.txt"].decode("utf-8").split("\n")
-    main = np.frombuffer(content["main.f16"], dtype="<f2").astype(np.float32)
-    subtopic = np.frombuffer(content["subtopic.f16"], dtype="<f2").astype(np.float32)
-    return LinearModel(
-        card,
-        features,
-        main.reshape(len(features), -1),
-        subtopic.reshape(card.subtopic_features, -1),
-        np.frombuffer(content["bias.f32"], dtype="<f4"),
-    )
+    rows = np.frombuffer(content["rows.i8"], dtype=np.int8).reshape(len(features), -1)
+    scale = np.frombuffer(content["scale.f32"], dtype="<f4")
+    bias = np.frombuffer(content["bias.f32"], dtype="<f4")
+    out = np.frombuffer(content["out.f32"], dtype="<f4").reshape(len(bias), -1)
+    return LinearModel(card, features, Layers(rows * scale[:, np.newaxis], bias, out))
 
 
-def model_content(
-    card: ModelCard, features: list[str], main: Numbers, subtopic: Numbers, bias: Numbers
-) -> dict[str, bytes]:
+def as_kept(layers: Layers) -> tuple[dict[str, bytes], Layers]:
+    """The arrays as files, and as they come back from them."""
+    scale = (np.abs(layers.rows).max(axis=1) / _STEPS).astype("<f4")
+    rows = np.rint(layers.rows / np.maximum(scale, 1e-12)[:, np.newaxis]).astype(np.int8)
+    content = {
+        "rows.i8": rows.tobytes(),
+        "scale.f32": scale.tobytes(),
+        "bias.f32": layers.bias.astype("<f4").tobytes(),
+        "out.f32": layers.out.astype("<f4").tobytes(),
+    }
+    return content, replace(layers, rows=rows * scale[:, np.newaxis])
+
+
+def model_content(card: ModelCard, features: list[str], layers: Layers) -> dict[str, bytes]:
     """The files of a model."""
     return {
         "model.json": (json.dumps(card.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode(),
         "features.txt": "\n".join(features).encode("utf-8"),
-        "main.f16": main.astype("<f2").tobytes(),
-        "subtopic.f16": subtopic.astype("<f2").tobytes(),
-        "bias.f32": bias.astype("<f4").tobytes(),
+        **as_kept(layers)[0],
     }
 
 

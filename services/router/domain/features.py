@@ -1,4 +1,4 @@
-"""What a linear model sees of a text: words, pairs of words, parts of words, and what the rule book found in it.
+"""What the model sees of a text: words, pairs of words, parts of words, and what the rule book found in it.
 
 This is the definition, and what training reads; the router finds the same numbers for many texts at once
 (`feature_table.py`), and a test compares the two.

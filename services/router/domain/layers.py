@@ -1,7 +1,7 @@
 """How a reading comes about: rules find, a model weighs, safety raises, and what stays unsure goes to a person.
 
 1. The rule book names what is in the text; its matches are features like the words themselves.
-2. The linear model gives each category its share.
+2. The model gives each category its share.
 3. Safety: a rule of emergency, or one sentence that alone is an emergency, can raise the reading, never lower it.
 4. Costs: a machine's answer is given only where being wrong would cost little. Emergencies, crimes, tips and
    complaints are always read by a person, so only the other three need the decision.

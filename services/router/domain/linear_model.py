@@ -1,4 +1,4 @@
-"""A linear model over the features of a text: small, fast, and every score is a sum that can be told word by word.
+"""The model: what the features of a text add up to goes through one small hidden layer to the scores.
 
 The arrays are trained in `services/router/learning` and come from files (`adapters/model_files.py`).
 """
@@ -20,9 +20,8 @@ class ModelCard(BaseModel):
 
     Attributes:
         format: of these files; a router reads its own only.
-        categories: columns of the category weights, in order.
-        subtopics: columns of the subtopic weights.
-        subtopic_features: the first so many features have subtopic weights.
+        categories: columns of the category scores, in order.
+        subtopics: columns of the subtopic scores.
         shown_features: features before this number were met often enough to be named to a person.
         temperature: divides the category scores, so that their shares are as often right as they say.
         subtopic_temperature: likewise for subtopics.
@@ -39,7 +38,6 @@ class ModelCard(BaseModel):
     format: int = Field(ge=1)
     categories: tuple[str, ...]
     subtopics: tuple[str, ...]
-    subtopic_features: int
     shown_features: int
     temperature: float = Field(gt=0)
     subtopic_temperature: float = Field(gt=0)
@@ -70,6 +68,27 @@ class Scores:
     weights: Numbers = field(compare=False)
 
 
+@dataclass(frozen=True)
+class Layers:
+    """The trained arrays.
+
+    Attributes:
+        rows: of each feature what it adds to each hidden unit.
+        bias: of each hidden unit what it is without any.
+        out: of each hidden unit what it adds to each score: the categories, a security tip's normal and high, the
+            subtopics.
+    """
+
+    rows: Numbers
+    bias: Numbers
+    out: Numbers
+
+    def scores(self, sums: Numbers) -> Numbers:
+        """The scores of texts whose features add up to `sums`."""
+        found: Numbers = np.tanh(sums + self.bias) @ self.out
+        return found
+
+
 BATCH = 64
 """Texts of one matrix product: its rows stay in the processor's cache."""
 
@@ -83,28 +102,23 @@ class LinearModel:
         weights: a row for each feature.
     """
 
-    def __init__(
-        self, card: ModelCard, features: Sequence[str], main: Numbers, subtopic: Numbers, bias: Numbers
-    ) -> None:
+    def __init__(self, card: ModelCard, features: Sequence[str], layers: "Layers") -> None:
         """Put the parts together.
 
         Args:
             card: what they mean.
             features: names, in the order of the rows.
-            main: a row for each feature; a column for each category and one for `high`.
-            subtopic: a row for each of the first features; a column for each subtopic.
-            bias: of all columns, first of `main`, then of `subtopic`.
+            layers: the arrays.
         """
         self.card = card
         self.features = tuple(features)
-        # One table, so that a text is one look-up: a subtopic's weight is nothing where the files have none.
-        finer = np.zeros((main.shape[0], subtopic.shape[1]), dtype=np.float32)
-        finer[: subtopic.shape[0]] = subtopic
-        self.weights, self._bias = np.ascontiguousarray(np.hstack([main, finer])), bias
-        self._table = FeatureTable(self.features, self.weights)
-        self._is_telling = np.array(
-            [at < card.shown_features and name[:2] in _TELLING for at, name in enumerate(features)], dtype=np.bool_
-        )
+        self.weights, self._layers = layers.rows, layers
+        self._table = FeatureTable(self.features, layers.rows)
+        shown = card.shown_features
+        self._is_telling = np.zeros(len(self.features), dtype=np.bool_)
+        self._is_telling[:shown] = [name[:2] in _TELLING for name in self.features[:shown]]
+        says = (layers.rows[:shown] * (1 - np.tanh(layers.bias) ** 2)) @ layers.out[:, : len(card.categories)]
+        self._says = says - says.mean(axis=1, keepdims=True)
         self._steps = (
             [said for said, _ in card.confidence_at],
             [found for _, found in card.confidence_at],
@@ -124,11 +138,11 @@ class LinearModel:
 
     def _score(self, findings: Sequence[Findings]) -> list[Scores]:
         found = self._table.sum(findings)
-        scores = found.scores + self._bias
+        scores = self._layers.scores(found.scores)
         count = len(self.card.categories)
         categories = shares(scores[:, :count], self.card.temperature)
-        subtopics = shares(scores[:, count + 1 :], self.card.subtopic_temperature)
-        high = 1 / (1 + np.exp(-scores[:, count].clip(-50.0, 50.0).astype(np.float64)))
+        high = shares(scores[:, count : count + 2], 1.0)
+        subtopics = shares(scores[:, count + 2 :], self.card.subtopic_temperature)
         telling = np.flatnonzero(self._is_telling[found.numbers])
         telling = telling[np.argsort(found.owners[telling], kind="stable")]
         numbers, weights = found.numbers[telling], found.weights[telling]
@@ -141,8 +155,8 @@ class LinearModel:
                 numbers[start:end],
                 weights[start:end],
             )
-            for by_category, by_subtopic, is_high, start, end in zip(
-                categories, subtopics, high.tolist(), (0, *ends), ends, strict=False
+            for by_category, by_subtopic, (_, is_high), start, end in zip(
+                categories, subtopics, high, (0, *ends), ends, strict=False
             )
         ]
 
@@ -158,7 +172,7 @@ class LinearModel:
         sizes = [len(one.numbers) for one in scores]
         numbers = np.concatenate([one.numbers for one in scores])
         columns = np.repeat([self.card.categories.index(category) for category in categories], sizes)
-        spoke = self.weights[numbers, columns] * np.concatenate([one.weights for one in scores])
+        spoke = self._says[numbers, columns] * np.concatenate([one.weights for one in scores])
         speaking = np.flatnonzero(spoke > 0)
         owners = np.repeat(np.arange(len(scores)), sizes)[speaking].tolist()
         told: list[list[tuple[float, str]]] = [[] for _ in scores]

@@ -1,0 +1,143 @@
+"""Training of the model's arrays: a net with one small hidden layer, by stochastic steps over sparse rows.
+
+In each step the net sees a share of a message's features only, others each time, so that it learns from each what that
+one says and does not lean on the few that its writers like. Same data, same numbers: chance is seeded and one thread
+works.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sparse
+
+from services.router.domain.feature_table import Numbers
+from services.router.domain.linear_model import Layers
+
+Labels = npt.NDArray[np.int64]
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question that the net answers for each message.
+
+    Attributes:
+        labels: one for each row; NO_LABEL where the question does not arise.
+        classes: how many answers there are; they take so many columns of the output.
+        counts: how much a row of it counts.
+    """
+
+    labels: Labels
+    classes: int
+    counts: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the net is trained; each figure was chosen on writers that the net had not seen.
+
+    Attributes:
+        hidden: width of the hidden layer.
+        rounds: how often each row is read.
+        rate: size of the first step; the last one is a fiftieth of it.
+        batch: rows of a step.
+        hides: share of the features that a row hides in a step.
+        decay: how much of a weight goes in each step in which it is seen.
+        seed: of all chance.
+    """
+
+    hidden: int = 32
+    rounds: int = 25
+    rate: float = 0.8
+    batch: int = 256
+    hides: float = 0.8
+    decay: float = 1e-4
+    seed: int = 6
+
+
+def fit(matrix: Any, weight: Numbers, tasks: tuple[Task, ...], plan: Plan) -> Layers:
+    """Train a net.
+
+    Args:
+        matrix: a sparse row of features for each text.
+        weight: how much each row counts.
+        tasks: what is asked; their classes are the columns of the answers, in this order.
+        plan: how.
+    """
+    chance = np.random.default_rng(plan.seed)
+    width = sum(task.classes for task in tasks)
+    matrix = matrix.tocsr().astype(np.float32)
+    rows = _small(chance, (matrix.shape[1], plan.hidden), ROWS_FROM)
+    out = _small(chance, (plan.hidden, width), OUT_FROM / np.sqrt(plan.hidden))
+    bias = np.zeros(plan.hidden, dtype=np.float32)
+    rows_steps, bias_steps, out_steps = (np.full_like(one, STEPS_FROM) for one in (rows, bias, out))
+    for passed, chosen in _batches(len(weight), plan, chance):
+        columns, seen = _seen(matrix, chosen, plan.hides, chance)
+        before = rows[columns]
+        hidden = np.tanh(seen @ before + bias)
+        wrong = _wrong(hidden @ out, tasks, chosen) * (weight[chosen] / plan.batch)[:, np.newaxis]
+        rate = plan.rate * (1 - passed + LAST_RATE)
+        inner = (wrong @ out.T) * (1 - hidden * hidden)
+        step = seen.T @ inner + plan.decay * before
+        size = rows_steps[columns] + step * step
+        rows_steps[columns] = size
+        rows[columns] = before - rate * step / np.sqrt(size)
+        _step(bias, bias_steps, inner.sum(axis=0), OUT_RATE * rate)
+        _step(out, out_steps, hidden.T @ wrong, OUT_RATE * rate)
+    return Layers(rows, bias, out)
+
+
+ROWS_FROM, OUT_FROM, STEPS_FROM = 0.09, 0.5, 1e-3
+LAST_RATE, OUT_RATE = 0.02, 0.3
+
+
+def _step(array: Numbers, steps: Numbers, step: Numbers, rate: float) -> None:
+    """Change an array against the slope; what was changed much before is changed less."""
+    steps += step * step
+    array -= rate * step / np.sqrt(steps)
+
+
+def _small(chance: np.random.Generator, shape: tuple[int, int], size: float) -> Numbers:
+    return chance.standard_normal(shape, dtype=np.float32) * np.float32(size)
+
+
+def _batches(count: int, plan: Plan, chance: np.random.Generator) -> Iterator[tuple[float, npt.NDArray[np.intp]]]:
+    """Rows of each step, and the share of the training that has passed."""
+    for turn in range(plan.rounds):
+        order = chance.permutation(count)
+        for start in range(0, count, plan.batch):
+            yield (turn + start / count) / plan.rounds, order[start : start + plan.batch]
+
+
+def _seen(
+    matrix: Any, chosen: npt.NDArray[np.intp], hides: float, chance: np.random.Generator
+) -> tuple[npt.NDArray[np.intp], Any]:
+    """The features that the step sees of the rows, those that are left counting more; only their columns."""
+    some = matrix[chosen]
+    kept = np.flatnonzero(chance.random(some.nnz, dtype=np.float32) >= hides)
+    owners = np.repeat(np.arange(len(chosen), dtype=np.int32), np.diff(some.indptr))[kept]
+    columns, places = np.unique(some.indices[kept], return_inverse=True)
+    values = some.data[kept] / np.float32(1 - hides)
+    return columns, sparse.csr_matrix(
+        (values, (owners, places.astype(np.int32))), shape=(len(chosen), len(columns)), dtype=np.float32
+    )
+
+
+def _wrong(scores: Numbers, tasks: tuple[Task, ...], chosen: npt.NDArray[np.intp]) -> Numbers:
+    """How far the shares lie from the labels, column by column; nothing where no question arises."""
+    wrong = np.zeros_like(scores)
+    start = 0
+    for task in tasks:
+        end = start + task.classes
+        labels = task.labels[chosen]
+        asked = np.flatnonzero(labels != NO_LABEL)
+        found = np.exp(scores[asked, start:end] - scores[asked, start:end].max(axis=1, keepdims=True))
+        found /= found.sum(axis=1, keepdims=True)
+        found[np.arange(len(asked)), labels[asked]] -= 1
+        wrong[asked, start:end] = found * np.float32(task.counts)
+        start = end
+    return wrong
