@@ -1,6 +1,7 @@
 """`hub broadcast`: draft, preview, approval by a second person, start, pause, watch."""
 
 import asyncio
+import re
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -645,7 +646,7 @@ def _said(terminal: Terminal, made: dict[str, Any], done: str, then: str) -> Non
 
 
 def _path(id: str, *rest: str) -> str:
-    if not id.isalnum():
+    if not re.fullmatch("[0-9a-f]{12}", id):
         raise CommandError(
             "id_malformed",
             f"{id!r} is no id of a broadcast.",

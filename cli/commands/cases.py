@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -181,6 +182,8 @@ def list_(
 
 async def _list(terminal: Terminal, unit: str | None, citizen: str | None, *, only_open: bool, limit: int) -> None:
     settings = load_settings()
+    if unit is not None:
+        _require_unit(settings, unit)
     query: Document = {"unit": unit, "citizen_key": citizen}
     query = {name: value for name, value in query.items() if value is not None}
     if only_open:
@@ -387,6 +390,26 @@ async def find_case(store: Store, code: str) -> Document:
 def case_citizen_key(case: Document) -> str:
     """Key of the case's citizen."""
     return str(case.get("citizen_key") or citizen_key(case["oa_id"], case["user_id"]))
+
+
+def _require_unit(settings: CliSettings, slug: str) -> None:
+    """A mistyped unit must not look like a quiet one.
+
+    Raises:
+        CommandError: the directory knows no such unit, at no time.
+    """
+    try:
+        slugs = {unit.slug for unit in load_directory(settings.data_dir).units}
+    except ConfigurationError:
+        return
+    if slug not in slugs:
+        close = get_close_matches(slug, sorted(slugs), n=1)
+        raise CommandError(
+            "unit_unknown",
+            f"There is no unit {slug!r}.",
+            f"Did you mean {close[0]}?" if close else f"Use one of {', '.join(sorted(slugs))}.",
+            exit_code=ExitCode.NOT_FOUND,
+        )
 
 
 def unit_name(settings: CliSettings, slug: str | None) -> str:

@@ -386,6 +386,7 @@ def test_the_window_is_shown_and_checked_before_anything_is_sent(
         (("cases", "reply", "Q12-000000-0000", "x" * 2_001, "--officer", "An"), 2, "text_length"),
         (("cases", "reply", "Q12-000000-0000", "  ", "--officer", "An"), 2, "text_length"),
         (("records", "list", "--citizen", "nobody"), 2, "citizen_malformed"),
+        (("cases", "list", "--unit", "tan-chanh-hiep-2"), 3, "unit_unknown"),
     ],
 )
 def test_a_wrong_request_about_cases_says_what_is_wrong(

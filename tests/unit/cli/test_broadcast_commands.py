@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli.api import read_document, refusal, token_for
 from cli.app import app
-from cli.commands.broadcast import a_draft, a_moment, facts, settled
+from cli.commands.broadcast import _path, a_draft, a_moment, facts, settled
 from cli.errors import CommandError, ExitCode
 from cli.settings import CliSettings
 from cli.terminal import LOCAL
@@ -74,6 +74,14 @@ def test_options_make_a_draft_and_win_over_a_file(tmp_path: Path) -> None:
         "audience": {"units": ["hiep-thanh"], "followed_before": "2026-01-01T00:00:00+07:00", "tags": ["chủ trọ"]},
         "pays": True,
     }
+
+
+@pytest.mark.parametrize("name", ["abc", "4000000000000000002", "../tokens", "0123456789ag", ""])
+def test_what_is_no_id_of_a_broadcast_is_told_before_anybody_is_asked(name: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        _path(name)
+    assert refused.value.code == "id_malformed"
+    assert _path("0123456789ab", "pause") == "/v1/broadcasts/0123456789ab/pause"
 
 
 def test_a_draft_without_content_is_refused_with_an_example() -> None:
