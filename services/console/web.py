@@ -2,11 +2,12 @@
 
 import gzip
 import hashlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from unicodedata import combining, normalize
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import MutableHeaders
@@ -260,11 +261,19 @@ class Visit:
         area = self.texts.words(f"reason.{key.partition('.')[0]}.other", "")
         return f"{area} ({code})" if area else code
 
+    def all_found(self, evidence: Sequence[str]) -> list[str]:
+        """What was found, each once: "mat xe" says no more than "mất xe"."""
+        by_letters: dict[str, str] = {}
+        for words in map(self.found, evidence):
+            letters = "".join(c for c in normalize("NFD", words.casefold().replace("đ", "d")) if not combining(c))
+            by_letters[letters] = max(by_letters.get(letters, words), words, key=lambda one: len(normalize("NFD", one)))
+        return list(by_letters.values())
+
     def found(self, evidence: str) -> str:
         """What was found in a text: a word of our lists, a street, a unit by its name."""
         kind, _, key = evidence.rpartition(":")
         if not kind:
-            return evidence
+            return evidence.removeprefix("=")  # the rules' own sign: only as written
         ward = next((unit for unit in self.deps.directory.units if f"{key}-".startswith(f"{unit.slug}-")), None)
         if ward is None:
             return key.replace("-", " ")

@@ -85,6 +85,21 @@ async def first_codes(page: Page, count: int) -> list[str]:
     return (await page.locator(".row .code").all_inner_texts())[:count]
 
 
+async def test_the_units_name_is_whole_beside_what_burns_and_a_second_try_begins_at_the_password(
+    browser: Browser, house: House
+) -> None:
+    async with a_desk(browser, house, size=(1180, 800)) as page:
+        await expect(page.locator("#burning")).to_contain_text("khẩn cấp")
+        unit = page.locator(".bar .unit")
+        assert await unit.evaluate("e => e.scrollWidth <= e.clientWidth"), await unit.inner_text()
+    async with a_desk(browser, house, None) as page:
+        await page.get_by_label("Tài khoản").fill(PAGE)
+        await page.get_by_label("Mật khẩu").fill("sai")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await expect(page.get_by_label("Mật khẩu")).to_be_focused()
+
+
 async def test_a_tip_is_answered_undone_answered_again_and_its_marks_come_alive(browser: Browser, house: House) -> None:
     async with a_desk(browser, house) as page:
         await page.get_by_text("sáng dậy mất xe máy").click()

@@ -132,6 +132,37 @@ async def test_a_conversation_shows_small_copies_and_what_is_no_picture_is_not_d
         assert (await officer.get(f"/attachments/{attachment}/small"))[0] == 404
 
 
+async def test_the_queue_shows_the_report_of_an_emergency_and_not_what_came_after_it(house: House) -> None:
+    urgent, plain = a_case(504, category="emergency", due_at=minutes_ago(1)), a_case(505)
+    said = [
+        (urgent, "cháy nhà số 8", "emergency"),
+        (urgent, "cảm ơn", "normal"),
+        (plain, "mất chó", "normal"),
+        (plain, "🙏🙏", "normal"),
+    ]
+    messages = [
+        a_message(case, text, urgency=urgency, sent_at=minutes_ago(9 - n))
+        for n, (case, text, urgency) in enumerate(said)
+    ]
+    await put(house.store, cases=[urgent, plain], messages=messages)
+    async with a_visitor(house.url, PAGE) as officer:
+        _, page = await officer.get("/queue")
+    excerpts = re.findall(r'<span class="excerpt">([^<]*)</span>', page)
+    assert {"cháy nhà số 8", "mất chó"} <= set(excerpts)
+    assert not {"cảm ơn", "🙏🙏"} & set(excerpts)
+
+
+async def test_what_was_found_is_shown_once_and_without_the_signs_of_the_rules(house: House) -> None:
+    case = a_case(
+        506, reasons=["unit.page"], evidence=["mất xe", "mat xe", "=cháy", "đám", "dam", "place:tan-chanh-hiep-21"]
+    )
+    await put(house.store, cases=[case])
+    async with a_visitor(house.url, PAGE) as officer:
+        _, page = await officer.get(f"/cases/{case['code']}")
+    found = re.findall(r'<span class="tag">([^<]*)</span>', page)
+    assert found[1:] == ["mất xe", "cháy", "đám", "Công an phường Tân Chánh Hiệp 21"]
+
+
 async def test_a_case_says_which_language_its_citizen_chose_last(house: House) -> None:
     case, early, late = a_case(503), minutes_ago(9), minutes_ago(2)
     chosen = {"en": {"is_on": True, "at": late, "by": "b"}, "vi": {"is_on": True, "at": early, "by": "a"}}

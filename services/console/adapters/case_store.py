@@ -259,24 +259,28 @@ class CaseRepository:
             return cases
         with store_errors():
             found = self._store["messages"].find(
-                {"case_code": {"$in": [case.code for case in cases]}}, {"case_code": 1, "text": 1, "kind": 1}
+                {"case_code": {"$in": [case.code for case in cases]}}, {"case_code": 1, "text": 1, "urgency": 1}
             )
-            messages = await found.sort([("sent_at", 1)]).limit(5 * MAX_QUEUE).to_list(5 * MAX_QUEUE)
-        texts: dict[str, str] = {}
-        counts: dict[str, int] = {}
+            messages = await found.sort([("sent_at", -1)]).limit(5 * MAX_QUEUE).to_list(5 * MAX_QUEUE)
+        of_case: dict[str, list[Document]] = {case.code: [] for case in cases}
         for message in messages:
-            code = message["case_code"]
-            counts[code] = counts.get(code, 0) + 1
-            if message.get("text"):
-                texts[code] = message["text"]
+            of_case[message["case_code"]].append(message)
         return [
             replace(
                 case,
-                excerpt=" ".join(texts.get(case.code, "").split())[:EXCERPT_CHARACTERS],
-                message_count=counts.get(case.code, 0),
+                excerpt=" ".join(_telling_text(of_case[case.code]).split())[:EXCERPT_CHARACTERS],
+                message_count=len(of_case[case.code]),
             )
             for case in cases
         ]
+
+
+def _telling_text(newest_first: Sequence[Document]) -> str:
+    """What stands in the queue for a case: the newest report of an emergency, else the newest text with words in it."""
+    texts = [(message["text"], message.get("urgency")) for message in newest_first if message.get("text")]
+    worded = [(text, urgency) for text, urgency in texts if any(map(str.isalpha, text))]
+    alarming = [(text, urgency) for text, urgency in worded if urgency == "emergency"]
+    return next((text for text, _ in (*alarming, *worded, *texts)), "")
 
 
 # -- reading the documents that the router, intake and the notifier write ---------------------------------------------
