@@ -1,4 +1,4 @@
-"""`python -m tests.bench.broadcasts`: how fast a broadcast's audience is fixed, handed off, and overtaken by a reply.
+"""`python -m tests.bench.broadcasts`: how fast an audience is previewed, fixed, handed off, and overtaken by a reply.
 
 One process of ours against the simulator, on a database of its own. The hand-off stands beside two bare loops against
 the same simulator in the same run, turn and turn about: one of aiohttp's client, one of our own transport, both with
@@ -330,10 +330,26 @@ async def build_sizes(sizes: list[int]) -> None:
                 await one.rooms.store["broadcasts"].update_one({"_id": f"b-{size}-{n}"}, {"$set": {"state": "paused"}})
 
 
+async def preview(one: Bench, rounds: int) -> None:
+    """What a person waits for before they can have a broadcast approved: everybody planned, caps included."""
+    draft = approved("preview", at=one.rooms.clock.now(), is_emergency=False).draft
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        forecast = await one.rooms.desk.forecaster.forecast(draft)
+        seconds.append(time.perf_counter() - started)
+        assert forecast.people == len(one.users)
+    told = ", ".join(f"{one:.2f}" for one in seconds[1:])
+    print(f"preview of {len(one.users):,}: {min(seconds[1:]):.2f} s best ({told})", flush=True)
+
+
 async def main(arguments: argparse.Namespace) -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}, load average {os.getloadavg()[0]:.1f} before")
     if arguments.what == "ledger":
         await build_sizes(arguments.sizes)
+    elif arguments.what == "preview":
+        async with bench(arguments.followers) as one:
+            await preview(one, arguments.rounds)
     elif arguments.what == "hand-off":
         async with bench(arguments.followers) as one:
             await compare(one, arguments.rounds, is_emergency=arguments.emergency)
@@ -346,7 +362,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.bench.broadcasts", description=__doc__)
-    parser.add_argument("what", choices=["ledger", "hand-off", "overtake"])
+    parser.add_argument("what", choices=["ledger", "preview", "hand-off", "overtake"])
     parser.add_argument("--followers", type=int, default=20_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[59_881], help="audiences of `ledger`, growing")
     parser.add_argument("--rounds", type=int, default=3)

@@ -16,6 +16,7 @@ from services.notifier.domain.copies import slice_of
 from services.notifier.domain.lanes import Reach, zalo_phone
 from shared.mongo import Document, Store, store_errors
 
+CHOSE_NOTHING = Wishes()
 SAMPLE_SHARE = 256
 """One of so many contacts is counted to estimate how many there are."""
 _FIELDS = {
@@ -85,7 +86,9 @@ class AudienceStore:
         return [self._views(list(same)) for _, same in groupby(documents, key=itemgetter("person"))]
 
     def _views(self, of_person: list[Document]) -> list[ContactView]:
-        wanted = wishes(map(contact_choices, of_person), self._topics)  # what was chosen on one page holds on all
+        wanted = CHOSE_NOTHING
+        if any(document.get("choices") for document in of_person):  # of most people there is nothing to combine
+            wanted = wishes(map(contact_choices, of_person), self._topics)  # chosen on one page, it holds on all
         return [_view(document, wanted) for document in of_person]
 
     async def meant_in_slice(self, lower: str, upper: str, terms: Terms) -> list[str]:
@@ -123,7 +126,7 @@ def _view(document: Document, wanted: Wishes) -> ContactView:
             opted_out=wanted.opted_out,
             last_interaction_at=document.get("last_interaction_at"),
             withdrawn_at=document.get("withdrawn_at"),
-            phone=zalo_phone(phone),
+            phone=None if phone is None else zalo_phone(phone),
         ),
         followed_at=document.get("followed_at"),
         topics=wanted.topics,

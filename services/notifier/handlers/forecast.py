@@ -1,7 +1,8 @@
 """What sending to an audience would come to now: for a preview, and for anybody who only asks. Changes nothing."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,6 +16,8 @@ from services.notifier.domain.rules import VIETNAM
 from services.notifier.handlers.ports import Clock
 
 SLICE_CONTACTS = 1_000
+SLICES_AT_ONCE = 3
+"""So many slices are read and planned side by side, and held in memory."""
 
 
 class AudienceSource(Protocol):
@@ -86,7 +89,8 @@ class Forecaster:
             return await self._article(draft)
         terms = self.terms(draft)
         lanes, costs, refused, pages = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-        async for persons in self._persons(citizens):
+
+        async def count(persons: list[list[ContactView]]) -> None:
             keys = {same[0].person: [contact.reach.citizen_key for contact in same] for same in persons}
             had = await self.caps.had(keys, now=terms.now)
             for contacts in persons:
@@ -99,6 +103,8 @@ class Forecaster:
                     pages[planned.choice.reach.page] += 1
                 else:
                     refused[planned.choice.reason] += 1
+
+        await self._each_slice(citizens, count)
         return Forecast(
             people=lanes.total() + refused.total(),
             lanes=dict(lanes),
@@ -108,14 +114,31 @@ class Forecaster:
             quiet_until=self.rulebook.quiet_until(draft, terms.now),
         )
 
-    async def _persons(self, citizens: Sequence[str]) -> AsyncIterator[list[list[ContactView]]]:
+    async def _each_slice(
+        self, citizens: Sequence[str], work: Callable[[list[list[ContactView]]], Awaitable[None]]
+    ) -> None:
+        """Do something with all contacts, slice by slice; the database reads while we plan.
+
+        Raises:
+            StoreUnavailable: some slices are done.
+        """
         if citizens:
-            yield await self.audience.of_citizens(citizens)
+            await work(await self.audience.of_citizens(citizens))
             return
         count = max(1, await self.audience.size() // SLICE_CONTACTS)
-        for part in (slice_of(number, count) for number in range(count)):
-            if persons := await self.audience.in_slice(part.first, part.end):
-                yield persons
+        parts = iter([slice_of(number, count) for number in range(count)])
+
+        async def reader() -> None:
+            for part in parts:
+                if persons := await self.audience.in_slice(part.first, part.end):
+                    await work(persons)
+
+        readers = [asyncio.create_task(reader()) for _ in range(SLICES_AT_ONCE)]
+        try:
+            await asyncio.gather(*readers)
+        finally:
+            for one in readers:
+                one.cancel()
 
     async def _article(self, draft: Draft) -> Forecast:
         """An article goes to all followers of its pages; nobody can be left out of it."""
@@ -143,12 +166,15 @@ class Forecaster:
     async def followers(self, units: Sequence[str]) -> dict[str, tuple[int, int]]:
         """By page of these units: its followers, and those of them who want no broadcasts, told to whatever page."""
         followers, opted_out = Counter[str](), Counter[str]()
-        async for persons in self._persons(()):
+
+        async def count(persons: list[list[ContactView]]) -> None:
             for contacts in persons:
                 followed = [contact.reach.page for contact in contacts if contact.is_follower]
                 followers.update(followed)
                 if any(contact.reach.opted_out for contact in contacts):
                     opted_out.update(followed)
+
+        await self._each_slice((), count)
         return {page: (followers[page], opted_out[page]) for page in self.pages(units)}
 
     async def article_refusal(self, page: str, *, opted_out: int, reaches_opted_out: bool) -> Refused | None:
