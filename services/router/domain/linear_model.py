@@ -3,6 +3,7 @@
 The arrays are trained in `services/router/learning` and come from files (`adapters/model_files.py`).
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,6 +120,9 @@ class LinearModel:
         self._is_telling[:shown] = [name[:2] in _TELLING for name in self.features[:shown]]
         says = (layers.rows[:shown] * (1 - np.tanh(layers.bias) ** 2)) @ layers.out[:, : len(card.categories)]
         self._says = says - says.mean(axis=1, keepdims=True)
+        # Of equally strong words the first of the alphabet is named.
+        self._alphabetical = np.empty(shown, dtype=np.intp)
+        self._alphabetical[sorted(range(shown), key=lambda at: self.features[at][2:])] = np.arange(shown)
         self._steps = (
             [said for said, _ in card.confidence_at],
             [found for _, found in card.confidence_at],
@@ -173,12 +177,12 @@ class LinearModel:
         numbers = np.concatenate([one.numbers for one in scores])
         columns = np.repeat([self.card.categories.index(category) for category in categories], sizes)
         spoke = self._says[numbers, columns] * np.concatenate([one.weights for one in scores])
+        owners = np.repeat(np.arange(len(scores)), sizes)
         speaking = np.flatnonzero(spoke > 0)
-        owners = np.repeat(np.arange(len(scores)), sizes)[speaking].tolist()
-        told: list[list[tuple[float, str]]] = [[] for _ in scores]
-        for owner, said, number in zip(owners, (-spoke[speaking]).tolist(), numbers[speaking].tolist(), strict=True):
-            told[owner].append((said, self.features[number][2:]))
-        return [tuple(dict.fromkeys([word for _, word in sorted(one)]))[:count] for one in told]
+        speaking = speaking[np.lexsort((self._alphabetical[numbers[speaking]], -spoke[speaking], owners[speaking]))]
+        said = [self.features[number][2:] for number in numbers[speaking].tolist()]
+        ends = np.searchsorted(owners[speaking], np.arange(len(scores)), side="right").tolist()
+        return [tuple(said[start : min(end, start + count)]) for start, end in itertools.pairwise((0, *ends))]
 
 
 _TELLING = frozenset({"w:", "b:"})

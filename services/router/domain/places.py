@@ -7,13 +7,13 @@ grow with the number of places.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.spelling import SHORTEST, Guess, Speller
-from services.router.domain.text import PhraseIndex, Span, Words, fold, longest_first
+from services.router.domain.text import PhraseIndex, Remembered, Span, Words, fold, longest_first
 
 Role = Literal["residence", "origin", "elsewhere", "office", "incident", "unsaid"]
 MentionKind = Literal["ward", "coded_street", "place", "quarter", "outside", "far", "area"]
@@ -153,7 +153,7 @@ class PlaceFinder:
         self._numbers = {ward: frozenset(numbers) for ward, numbers in gazetteer.coded_streets.items()}
         self._persons = frozenset(word for phrase in gazetteer.person_words for word in fold(phrase).plain[-1:])
         self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
-        self._may_be_code = lru_cache(maxsize=32_768)(self._looks_like_code)
+        self._may_be_code = Remembered(self._looks_like_code).__getitem__
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
         names = list(_names(gazetteer))
         self._names: PhraseIndex[_Name] = PhraseIndex(names, accepts_bare=True)

@@ -8,7 +8,7 @@ import bisect
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -94,6 +94,21 @@ _WORD = re.compile(r"([^\W_]+)")
 _TONE_INSIDE = re.compile(f"([{_TONE_SIGNS}])([^\\W_]+)")
 
 
+class Remembered(dict[str, T]):
+    """What was worked out for a word, kept: words repeat, and a look-up here costs half of one in an `lru_cache`."""
+
+    def __init__(self, work_out: Callable[[str], T], most: int = 32_768) -> None:  # some 7,000 syllables are written
+        super().__init__()
+        self._work_out, self._most = work_out, most
+
+    def __missing__(self, word: str) -> T:
+        found = self._work_out(word)
+        if len(self) >= self._most:  # a flood of slips and names: what is common comes back soon
+            self.clear()
+        self[word] = found
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """The words of a text in order.
@@ -119,10 +134,12 @@ class Words:
         return len(self.plain)
 
 
-@lru_cache(maxsize=32_768)  # Vietnamese has some 7,000 written syllables
-def fold_word(word: str) -> tuple[str, str]:
-    """A word in small letters, without and with its marks; the tone stands at the end."""
+def _fold_word(word: str) -> tuple[str, str]:
     return word.translate(_PLAIN), _TONE_INSIDE.sub(r"\2\1", word.translate(_MARKED))
+
+
+fold_word = Remembered(_fold_word).__getitem__
+"""A word in small letters, without and with its marks; the tone stands at the end."""
 
 
 def plain_word(marked: str) -> str:
@@ -215,8 +232,8 @@ class Spelling:
         self._slips = Slips(list(zip(words.plain, words.marked, strict=True)) for words in folded)
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
-        self.read = lru_cache(maxsize=32_768)(self._read)
-        self.may_be_slip = lru_cache(maxsize=32_768)(self._may_be_slip)
+        self.read = Remembered(self._read).__getitem__
+        self.may_be_slip = Remembered(self._may_be_slip).__getitem__
 
     def pair(self, first: str, second: str) -> Syllables | None:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
@@ -396,8 +413,7 @@ SPACED_OUT_LETTERS = 3
 _SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*]{1,2}){2,9}[^\W\d_](?![^\W_])")
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
+class _Cut(NamedTuple):
     """A text cut into tokens, before anybody says what they stand for; everything but the text is by token.
 
     Attributes:
@@ -417,7 +433,7 @@ class _Cut:
     def first(self, count: int) -> "_Cut":
         """As if the text ended after so many tokens."""
         tokens, gaps = self.tokens[:count], self.gaps[:count]
-        return replace(self, tokens=tokens, gaps=gaps, is_capital=self.is_capital[:count], **_layout(tokens, gaps))
+        return self._replace(tokens=tokens, gaps=gaps, is_capital=self.is_capital[:count], **_layout(tokens, gaps))
 
 
 def fold(text: str, spelling: Spelling | None = None) -> Words:
@@ -435,10 +451,9 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
         if meant != cut.text:
             cut = _cut_clean(meant)
         syllables = _meant(cut, spelling)
-        sizes = list(map(len, syllables))
-        if sizes.count(1) != len(sizes):
-            return _spread(cut, syllables, sizes)
-        forms = [one for (one,) in syllables]
+        forms = list(itertools.chain.from_iterable(syllables))
+        if len(forms) != len(syllables) or () in syllables:
+            return _spread(cut, syllables)
     plain, marked = zip(*forms, strict=True) if forms else ((), ())
     return Words(
         plain, marked, tuple(cut.is_capital), tuple(cut.is_accented), tuple(cut.ends_clause), tuple(cut.sentence)
@@ -505,8 +520,9 @@ def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
     return text
 
 
-def _spread(cut: _Cut, forms: list[Syllables], sizes: list[int]) -> Words:
+def _spread(cut: _Cut, forms: list[Syllables]) -> Words:
     """Words of tokens that stand for several syllables, or for none."""
+    sizes = list(map(len, forms))
     stops = list(itertools.accumulate(sizes))
     if stops and stops[-1] > MAX_WORDS:  # joined words were taken apart
         kept = bisect.bisect_left(stops, MAX_WORDS) + 1
