@@ -56,6 +56,7 @@ class Procedure(_Data):
     subtopic: str
     topic: str | None = None
     title: str
+    title_en: str | None = None
     text: str
     text_en: str | None = None
     valid_from: date
@@ -183,11 +184,11 @@ class AnswerBook:
             words = found.en if language == "en" else found.vi
             return words.format(case_code=case_code, unit=unit, choice=choice, **self._numbers)
         wrapper = self._templates.texts["procedure.wrapper"]
-        words, body = (wrapper.vi, procedure.text)
+        words, title, body = wrapper.vi, procedure.title, procedure.text
         if language == "en" and procedure.text_en:  # whole in one language, whichever there is
-            words, body = (wrapper.en, procedure.text_en)
+            words, title, body = wrapper.en, procedure.title_en or title, procedure.text_en
         return words.format(
-            title=procedure.title,
+            title=title,
             answer=body.strip(),
             source=procedure.source,
             valid_from=f"{procedure.valid_from:%d/%m/%Y}",

@@ -9,7 +9,7 @@ import pytest
 from services.router.domain.memory import Memory, Remembered, remembered
 from shared.events import Language
 from tests.factories import NOW, OA_ID
-from tests.unit.router.fakes import Office
+from tests.unit.router.fakes import DEMO_ANSWERS, Office
 
 MINUTE = timedelta(minutes=1)
 BY_APP = "3000000000000000001"
@@ -65,6 +65,12 @@ async def test_a_procedure_that_has_no_english_text_is_answered_in_vietnamese_to
 
     assert office.templates[-1].startswith("procedure.")
     assert "Nguồn" in answer, "whole in one language"
+
+
+def test_a_procedure_with_an_english_text_has_an_english_title() -> None:
+    procedures = [p for p in DEMO_ANSWERS._procedures.values() if p.text_en]
+    assert procedures
+    assert all(p.title_en for p in procedures)
 
 
 @pytest.mark.parametrize(
