@@ -1,6 +1,7 @@
 """`hub whatif`: which stored messages other rules or another model would send elsewhere. Nothing is written."""
 
 from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,19 +51,20 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
         with store_errors(), Progress(console=terminal.err, transient=True) as bar:
             total = await store["messages"].count_documents({})
             task = bar.add_task("reading", total=total)
-            async for document in store["messages"].find({}, _PROJECTION):
-                read += 1
-                bar.advance(task)
-                line = _line(document)
-                before, after = (as_line(line, router.understand(line)) for router in (now, then))
-                for field in FIELDS:
-                    if before[field] != after[field]:
-                        change = (field, str(before[field]), str(after[field]))
-                        counts[change] += 1
-                        kept = shown.setdefault(change, [])
-                        if len(kept) < examples:
-                            text = {"text": document["text"]} if show_text else {}
-                            kept.append({"id": document["_id"], **text})
+            async for documents in _batches(store["messages"].find({}, _PROJECTION)):
+                read += len(documents)
+                bar.advance(task, len(documents))
+                lines = [_line(document) for document in documents]
+                answers = ([*map(as_line, lines, router.understand_all(lines))] for router in (now, then))
+                for document, before, after in zip(documents, *answers, strict=True):
+                    for field in FIELDS:
+                        if before[field] != after[field]:
+                            change = (field, str(before[field]), str(after[field]))
+                            counts[change] += 1
+                            kept = shown.setdefault(change, [])
+                            if len(kept) < examples:
+                                text = {"text": document["text"]} if show_text else {}
+                                kept.append({"id": document["_id"], **text})
     rows: list[dict[str, Any]] = [
         {"field": field, "from": old, "to": new, "messages": count, "examples": shown[field, old, new]}
         for (field, old, new), count in counts.most_common()
@@ -78,6 +80,20 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
     for row in rows if show_text else ():
         for example in row["examples"]:
             terminal.say(f"[dim]{example['id'][:12]}[/dim] {escape(example['text'])}")
+
+
+async def _batches(found: AsyncIterable[Document]) -> AsyncIterator[list[Document]]:
+    """What was found, so many at once as are read at once."""
+    from services.router.offline import BATCH  # noqa: PLC0415 - see above
+
+    batch: list[Document] = []
+    async for document in found:
+        batch.append(document)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _line(document: Document) -> "Line":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from services.router.domain.linear_model import Layers, LinearModel, ModelCard
+from services.router.domain.text_model import Layers, ModelCard, TextModel
 from shared.errors import ConfigurationError
 
 FORMAT = 3
@@ -72,7 +72,7 @@ def known_models(data_dir: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if _NAME.match(entry.name)) if folder.is_dir() else []
 
 
-def load_model(data_dir: Path, name: str | None = None) -> LinearModel:
+def load_model(data_dir: Path, name: str | None = None) -> TextModel:
     """Load a model.
 
     Args:
@@ -101,7 +101,7 @@ def load_model(data_dir: Path, name: str | None = None) -> LinearModel:
     scale = np.frombuffer(content["scale.f32"], dtype="<f4")
     bias = np.frombuffer(content["bias.f32"], dtype="<f4")
     out = np.frombuffer(content["out.f32"], dtype="<f4").reshape(len(bias), -1)
-    return LinearModel(card, features, Layers(rows * scale[:, np.newaxis], bias, out))
+    return TextModel(card, features, Layers(rows * scale[:, np.newaxis], bias, out))
 
 
 def as_kept(layers: Layers) -> tuple[dict[str, bytes], Layers]:

@@ -9,6 +9,7 @@
 Source: ADR 0010.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from itertools import chain
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.linear_model import LinearModel, Scores
 from services.router.domain.text import MAX_CHARACTERS
+from services.router.domain.text_model import Scores, TextModel
 from services.router.domain.understanding import (
     INCIDENTS,
     PRECEDENCE,
@@ -26,6 +27,7 @@ from services.router.domain.understanding import (
     Findings,
     MessageContext,
     Reading,
+    Repairs,
     RuleUnderstanding,
     Urgency,
 )
@@ -43,7 +45,9 @@ class Policy(BaseModel):
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
         incident_from: share of emergency and crime together from which a person reads it, whatever else it may be.
-        incident_concepts: concepts of the lexicon that always bring a person: what they name may be an incident.
+        incident_from_with_concept: the same where one of the `incident_concepts` is named.
+        incident_concepts: concepts of the lexicon whose words may be an incident.
+        longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
     """
@@ -59,16 +63,15 @@ class Policy(BaseModel):
     person_above: float = Field(gt=0)
     unsure_below: float = Field(ge=0, lt=1)
     incident_from: float = Field(gt=0, lt=1)
+    incident_from_with_concept: float = Field(gt=0, lt=1)
     incident_concepts: frozenset[str]
+    longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
 
 
 SAFETY_PERSON = "safety.may_be_incident"
 """Reason code of a reading that a person sees for safety, not because the machine is unsure."""
-
-LONGEST_READABLE = 12
-"""Letters; a longer word is several written as one that nobody could take apart."""
 
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _SENTENCES = re.compile(r"[.!?\n⏎…;]+")
@@ -79,12 +82,12 @@ _ANY_TIME = datetime(2025, 6, 30, tzinfo=UTC)
 class LayeredUnderstanding:
     """The reading of the layers; behind the `Understanding` interface."""
 
-    def __init__(self, rules: RuleUnderstanding, model: LinearModel, policy: Policy) -> None:
+    def __init__(self, rules: RuleUnderstanding, model: TextModel, policy: Policy) -> None:
         self._rules, self._model, self._policy = rules, model, policy
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
 
     @property
-    def model(self) -> LinearModel:
+    def model(self) -> TextModel:
         """The model in use."""
         return self._model
 
@@ -101,16 +104,29 @@ class LayeredUnderstanding:
         return [next(decided) if reading is None else reading for reading in readings]
 
     def apart(self, text: str) -> dict[str, Category]:
-        """What each layer says by itself: rules, model, model without lexicon, and all together; for reports."""
-        context = MessageContext("text", _ANY_TIME)
+        """What rules, model, and model without lexicon say by themselves; for reports."""
         findings = self._rules.examine(text)
         scores, without_lexicon = self._model.score_all([findings, replace(findings, lexicon=())])
         return {
-            "rules": self._rules.judge(findings, context).category,
+            "rules": self._rules.judge(findings, MessageContext("text", _ANY_TIME)).category,
             "model": _likeliest(scores.categories),
             "model without lexicon": _likeliest(without_lexicon.categories),
-            "all": self.read(text, context).category,
         }
+
+    def repairing(self, repairs: Repairs) -> "LayeredUnderstanding":
+        """The same layers over a spelling of which less is mended; for reports."""
+        return LayeredUnderstanding(self._rules.repairing(repairs), self._model, self._policy)
+
+    def without_safety(self) -> "LayeredUnderstanding":
+        """The model's reading and the costs of being wrong, with nothing that raises; for reports."""
+        never = math.nextafter(1.0, 0.0)
+        raising = dict.fromkeys(
+            ("emergency_from", "emergency_from_with_rule", "emergency_from_in_sentence", "incident_from"), never
+        )
+        policy = self._policy.model_copy(
+            update={**raising, "incident_concepts": frozenset(), "longest_readable": MAX_CHARACTERS}
+        )
+        return LayeredUnderstanding(self._rules, self._model, policy)
 
     def _decide(self, matters: Sequence["_Matter"]) -> list[Reading]:
         """Bring rules and scores together."""
@@ -220,8 +236,8 @@ class LayeredUnderstanding:
         share = scores.categories["emergency"] + scores.categories["crime_report"]
         return (
             share >= self._policy.incident_from
-            or not self._dangers.isdisjoint(findings.lexicon)
-            or any(len(word) > LONGEST_READABLE and word.isalpha() for word in findings.words.plain)
+            or (share >= self._policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
+            or any(len(word) > self._policy.longest_readable and word.isalpha() for word in findings.words.plain)
         )
 
     def _needs_person(

@@ -207,12 +207,13 @@ class Spelling:
     A word that is a syllable already stays what it is. Each form is worked out once and remembered.
     """
 
-    def __init__(self, book: WritingBook, known: Iterable[str] = ()) -> None:
+    def __init__(self, book: WritingBook, known: Iterable[str] = (), *, undoes_slips: bool = True) -> None:
         """Prepare the tables.
 
         Args:
             book: the data.
             known: phrases whose words may stand joined: "tamtru" is "tam tru" if "tạm trú" is known.
+            undoes_slips: False leaves slips of letters as they are, to measure what undoing them is worth.
         """
         self._habits = tuple(book.onset_habits.items())
         self._numbered = book.numbered
@@ -229,7 +230,8 @@ class Spelling:
         self.pair_starts = frozenset(first for first, _ in self._pairs)
         folded = [fold(phrase) for phrase in known]
         phrases = [words.plain for words in folded]
-        self._slips = Slips(list(zip(words.plain, words.marked, strict=True)) for words in folded)
+        with_slips = folded if undoes_slips else ()
+        self._slips = Slips(list(zip(words.plain, words.marked, strict=True)) for words in with_slips)
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
         self.read = Remembered(self._read).__getitem__

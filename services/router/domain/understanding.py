@@ -161,6 +161,8 @@ class RuleBook(BaseModel):
     rules: tuple[Rule, ...]
 
 
+Repairs = Literal["everything", "no_slips", "nothing"]
+
 _NEGATION, _MASK = "~negation", "~mask"
 
 
@@ -214,10 +216,26 @@ class Findings:
 class RuleUnderstanding:
     """The rule book applied. Safety first: whatever matches as an emergency is one, whatever else the text says."""
 
-    def __init__(self, book: RuleBook, writing: WritingBook, lexicon: Lexicon) -> None:
-        self._book, self._lexicon = book, lexicon
+    def __init__(
+        self, book: RuleBook, writing: WritingBook, lexicon: Lexicon, *, repairs: Repairs = "everything"
+    ) -> None:
+        """Index the book.
+
+        Args:
+            book: the rules.
+            writing: how people write.
+            lexicon: concepts that the model weighs.
+            repairs: what of the spelling is mended; less than everything is for measuring what the rest is worth.
+
+        Raises:
+            ValueError: a rule names a concept that has no phrases.
+        """
+        self._book, self._writing, self._lexicon = book, writing, lexicon
         phrases_of_rules = (p.removeprefix("=") for listed in book.concepts.values() for p in listed)
-        self._spelling = Spelling(writing, known=chain(phrases_of_rules, lexicon.phrases))
+        known = chain(phrases_of_rules, lexicon.phrases)
+        self._spelling = (
+            Spelling(writing, known, undoes_slips=repairs == "everything") if repairs != "nothing" else None
+        )
         phrases = [
             (phrase if name in book.bare_words else _with_its_marks(phrase), name)
             for name, listed in book.concepts.items()
@@ -234,6 +252,10 @@ class RuleUnderstanding:
                 if concept not in book.concepts and concept not in DERIVED:
                     raise ValueError(f"rule {rule.key} names the concept {concept}, which has no phrases")
             self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule))
+
+    def repairing(self, repairs: Repairs) -> "RuleUnderstanding":
+        """The same rules over a spelling of which less is mended."""
+        return RuleUnderstanding(self._book, self._writing, self._lexicon, repairs=repairs)
 
     def read(self, text: str, context: MessageContext) -> Reading:
         """Read a text by the rules alone."""

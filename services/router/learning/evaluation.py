@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from services.router.domain.layers import SAFETY_PERSON, is_answered_by_machine_alone
-from services.router.domain.understanding import PRECEDENCE, Reading
+from services.router.domain.understanding import PRECEDENCE, MessageContext, Reading
 from services.router.learning.corpus import HeldOut
 from services.router.learning.variants import VARIANTS
-from services.router.offline import OfflineRouter, Understood
+from services.router.offline import BEFORE_THE_MERGER, OfflineRouter, Understood
 
 BINS = 10
 WORST = 20
@@ -42,7 +42,7 @@ def evaluate(
     report["robustness"] = {}
     for name, change in VARIANTS.items():
         say(f"the same messages: {name}")
-        changed = measures([_judge(item, change(item.text), router) for item in items])
+        changed = measures(_judge(items, router, change))
         report["robustness"][name] = {
             "macro_f1": changed["macro_f1"],
             "loss": round(base - changed["macro_f1"], 4),
@@ -54,8 +54,9 @@ def evaluate(
     return report
 
 
-def _judge(item: HeldOut, text: str, router: OfflineRouter) -> Judged:
-    return Judged(item, router.understand(item.model_copy(update={"text": text})))
+def _judge(items: Sequence[HeldOut], router: OfflineRouter, change: Callable[[str], str] = str) -> list[Judged]:
+    lines = [item.model_copy(update={"text": change(item.text)}) for item in items]
+    return [Judged(item, one) for item, one in zip(items, router.understand_all(lines), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Measured:
 
 def measures_of(items: Sequence[HeldOut], router: OfflineRouter) -> Measured:
     """The figures without robustness and layers."""
-    judged = [_judge(item, item.text, router) for item in items]
+    judged = _judge(items, router)
     return Measured(measures(judged), judged)
 
 
@@ -80,7 +81,7 @@ def measures(judged: Sequence[Judged]) -> dict[str, Any]:
     per_class = {category: _class_measures(category, pairs) for category in PRECEDENCE}
     present = [category for category in PRECEDENCE if per_class[category]["messages"]]
     procedures = [(w, s) for w, s in zip(wanted, said, strict=True) if w.category == "procedure"]
-    incidents = [s for w, s in zip(wanted, said, strict=True) if w.category in {"emergency", "crime_report"}]
+    incidents = [s for w, s in zip(wanted, said, strict=True) if w.category in INCIDENTS]
     urgent = [(w.urgency, s.urgency) for w, s in zip(wanted, said, strict=True) if w.urgency]
     return {
         "messages": len(judged),
@@ -130,14 +131,44 @@ def calibration_error(said: Sequence[tuple[float, bool]]) -> float:
     return round(sum(gaps) / len(said), 4) if said else 0.0
 
 
-def _ablation(items: Sequence[HeldOut], router: OfflineRouter) -> dict[str, float]:
-    """Macro-F1 of the rules alone, of the model alone, of the model with its lexicon shut, and of all layers."""
-    layers = router.understanding
-    found: dict[str, list[tuple[str, str]]] = {}
-    for item in items:
-        for name, category in layers.apart(item.text).items():
-            found.setdefault(name, []).append((item.expected.category, category))
-    return {name: _macro(pairs) for name, pairs in found.items()}
+def _ablation(items: Sequence[HeldOut], router: OfflineRouter) -> dict[str, dict[str, float]]:
+    """What each layer alone, and all layers but one, make of the messages, as written and with typos."""
+    texts = [item.text for item in items], [VARIANTS["typos"](item.text) for item in items]
+    found: dict[str, tuple[list[tuple[str, str]], ...]] = {}
+    for at, some in enumerate(texts):
+        for item, text in zip(items, some, strict=True):
+            for name, category in router.understanding.apart(text).items():
+                found.setdefault(name, ([], []))[at].append((item.expected.category, category))
+    rows = {name: _layer(*pairs) for name, pairs in found.items()}
+    understanding = router.understanding
+    variants = {
+        "all without safety": understanding.without_safety(),
+        "all without undoing slips": understanding.repairing("no_slips"),
+        "all without mending the spelling": understanding.repairing("nothing"),
+        "all": understanding,
+    }
+    for name, one in variants.items():
+        said = [one.read_all([(text, _CONTEXT) for text in some]) for some in texts]
+        written, mistyped = ([(i.expected.category, r.category) for i, r in zip(items, s, strict=True)] for s in said)
+        left = [
+            item.expected.category in INCIDENTS and is_answered_by_machine_alone(reading)
+            for item, reading in zip(items, said[0], strict=True)
+        ]
+        rows[name] = _layer(written, mistyped) | {"left_to_machine": sum(left)}
+    return rows
+
+
+INCIDENTS = frozenset({"emergency", "crime_report"})
+_CONTEXT = MessageContext("text", BEFORE_THE_MERGER)
+
+
+def _layer(written: Sequence[tuple[str, str]], mistyped: Sequence[tuple[str, str]]) -> dict[str, float]:
+    emergencies = [said == "emergency" for wanted, said in written if wanted == "emergency"]
+    return {
+        "macro_f1": _macro(written),
+        "macro_f1_typos": _macro(mistyped),
+        "emergency_recall": _mean(emergencies),
+    }
 
 
 def _macro(pairs: Sequence[tuple[str, str]]) -> float:
@@ -181,7 +212,8 @@ def as_text(report: dict[str, Any]) -> str:
     lines += [f"  {w}: " + ", ".join(f"{s} {n}" for s, n in row.items()) for w, row in report["confusion"].items()]
     lines += ["", "as others type it: macro-F1 (loss)"]
     lines += [f"  {name}: {one['macro_f1']:.3f} ({one['loss']:+.3f})" for name, one in report["robustness"].items()]
-    lines += ["", "layers: " + ", ".join(f"{name} {f1:.3f}" for name, f1 in report["ablation"].items())]
+    layers = (f"{name} {one['macro_f1']:.3f}" for name, one in report["ablation"].items())
+    lines += ["", "layers: " + ", ".join(layers)]
     lines += ["", "worst errors"]
     lines += [f"  {w['expected']} -> {w['said']} {w['confidence']:.2f} {w['text']!r}" for w in report["worst"]]
     return "\n".join(lines)
@@ -201,7 +233,11 @@ def as_markdown(report: dict[str, Any], command: str, day: str) -> str:
         f"| {wanted} | {', '.join(f'{said} {count}' for said, count in row.items() if said != wanted) or '-'} |"
         for wanted, row in report["confusion"].items()
     )
-    layers = "\n".join(f"| {name} | {f1:.3f} |" for name, f1 in report["ablation"].items())
+    layers = "\n".join(
+        f"| {name} | {one['macro_f1']:.3f} | {one['macro_f1_typos']:.3f} | {one['emergency_recall']:.3f} "
+        f"| {one.get('left_to_machine', '-')} |"
+        for name, one in report["ablation"].items()
+    )
     return f"""# Understanding, measured
 
 Written by `{command}` on {day}, model `{report["model"]}`. The {report["messages"]} held-out messages come from an
@@ -232,8 +268,8 @@ author who wrote no training message; nothing is trained or tuned on them.
 | --- | --- | --- | --- |
 {robustness}
 
-| layers | macro-F1 |
-| --- | --- |
+| layers | macro-F1 | with typos | emergency recall | incidents by a machine alone |
+| --- | --- | --- | --- | --- |
 {layers}
 """
 

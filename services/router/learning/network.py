@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sparse
 
 from services.router.domain.feature_table import Numbers
-from services.router.domain.linear_model import Layers
+from services.router.domain.text_model import Layers
 
 Labels = npt.NDArray[np.int64]
 
@@ -92,7 +92,10 @@ def fit(matrix: Any, weight: Numbers, tasks: tuple[Task, ...], plan: Plan) -> La
 
 
 ROWS_FROM, OUT_FROM, STEPS_FROM = 0.09, 0.5, 1e-3
+"""Size of the weights before the first step, and what divides that step."""
+
 LAST_RATE, OUT_RATE = 0.02, 0.3
+"""Size of the last step, and of those of the few weights that every row uses, beside the first one."""
 
 
 def _step(array: Numbers, steps: Numbers, step: Numbers, rate: float) -> None:
@@ -119,12 +122,15 @@ def _seen(
     """The features that the step sees of the rows, those that are left counting more; only their columns."""
     some = matrix[chosen]
     kept = np.flatnonzero(chance.random(some.nnz, dtype=np.float32) >= hides)
-    owners = np.repeat(np.arange(len(chosen), dtype=np.int32), np.diff(some.indptr))[kept]
-    columns, places = np.unique(some.indices[kept], return_inverse=True)
+    numbers = some.indices[kept]
+    is_seen = np.zeros(matrix.shape[1], dtype=np.bool_)
+    is_seen[numbers] = True
+    columns = np.flatnonzero(is_seen)
+    place = np.empty(matrix.shape[1], dtype=np.int32)
+    place[columns] = np.arange(len(columns), dtype=np.int32)
+    starts = np.searchsorted(kept, some.indptr).astype(np.int32)
     values = some.data[kept] / np.float32(1 - hides)
-    return columns, sparse.csr_matrix(
-        (values, (owners, places.astype(np.int32))), shape=(len(chosen), len(columns)), dtype=np.float32
-    )
+    return columns, sparse.csr_matrix((values, place[numbers], starts), shape=(len(chosen), len(columns)))
 
 
 def _wrong(scores: Numbers, tasks: tuple[Task, ...], chosen: npt.NDArray[np.intp]) -> Numbers:

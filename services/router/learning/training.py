@@ -1,4 +1,4 @@
-"""Training: from written messages to the arrays of a `LinearModel`, the same bytes every time.
+"""Training: from written messages to the arrays of a `TextModel`, the same bytes every time.
 
 The confidence comes from messages whose writers the model did not see: a person's wording is the thing that a model
 takes for the meaning, so a random split would flatter it.
@@ -7,8 +7,9 @@ takes for the meaning, so a random split would flatter it.
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from services.router.adapters.data_files import concept_files
 from services.router.adapters.model_files import FORMAT, as_kept, model_content, name_of, save_model
 from services.router.domain.feature_table import Numbers
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
-from services.router.domain.linear_model import Layers, LinearModel, ModelCard, shares
+from services.router.domain.text_model import Layers, ModelCard, TextModel, shares
 from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, RuleUnderstanding
 from services.router.learning.corpus import Example, digest, usual_urgency
 from services.router.learning.network import Labels, Plan, Task, fit
@@ -68,9 +69,9 @@ class Trained:
     layers: Layers
     unseen: npt.NDArray[np.float64] = field(repr=False)
 
-    def model(self) -> LinearModel:
+    def model(self) -> TextModel:
         """Ready to score; rounded as in the files."""
-        return LinearModel(self.card, self.features, as_kept(self.layers)[1])
+        return TextModel(self.card, self.features, as_kept(self.layers)[1])
 
     def save(self, data_dir: Path) -> str:
         """Write the files; returns the model's name."""
@@ -154,18 +155,8 @@ class _Data:
 
     @classmethod
     def of(cls, examples: Sequence[Example], rules: RuleUnderstanding, groups: Sequence[str]) -> "_Data":
-        vocabulary: dict[str, int] = {}
-        reader = FeatureReader(lambda name: vocabulary.setdefault(name, len(vocabulary)))
-        rows: Rows = []
-        owner: list[int] = []
-        weight: list[float] = []
-        for at, example in enumerate(examples):
-            for text, counts in for_training(example.text):
-                rows.append(reader.read(rules.examine(text)))
-                owner.append(at)
-                weight.append(counts * (PHRASE_WEIGHT if example.writer == RULE_BOOK else 1.0))
+        names, rows, owner, weight = _read_all(examples, rules)
         rows = [tuple(one if g in groups else [] for g, one in zip(GROUPS, row, strict=True)) for row in rows]
-        names = list(vocabulary)
         kept, shown = _kept(rows, owner, names)
         place = {old: new for new, old in enumerate(kept)}
         rows = [tuple([place[n] for n in one if n in place] for one in row) for row in rows]
@@ -179,6 +170,57 @@ class _Data:
             subtopic=np.array([PROCEDURE_SUBTOPICS.index(e.subtopic) if e.subtopic else -1 for e in examples]),
             high=np.array([int(e.urgency == "high") if e.category == "security_tip" else -1 for e in examples]),
         )
+
+
+Read = tuple[list[str], Rows, list[int], list[float]]
+"""Names of the features, the rows of all texts in their numbers, the example of each row and how much it counts."""
+
+WORTH_A_PROCESS = 2_000
+"""So many examples take a second to read; fewer are not worth a process of their own."""
+
+_shared: tuple[Sequence[Example], RuleUnderstanding] | None = None
+"""What a forked process reads: rules hold tables that no pipe takes."""
+
+
+def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> Read:
+    """The texts of all examples, in two processes where there are many; the same numbers in one."""
+    global _shared  # noqa: PLW0603 - see above
+    if len(examples) < WORTH_A_PROCESS or "fork" not in get_all_start_methods():
+        return _read(examples, rules, 0)
+    half = len(examples) // 2
+    _shared = examples, rules
+    try:
+        with ProcessPoolExecutor(1, get_context("fork")) as other:
+            second = other.submit(_read_shared, half)
+            names, rows, owner, weight = _read(examples[:half], rules, 0)
+            more = second.result()
+    finally:
+        _shared = None
+    numbers = {name: at for at, name in enumerate(names)}
+    place = [numbers.setdefault(name, len(numbers)) for name in more[0]]
+    rows += [tuple([[place[number] for number in one] for one in row]) for row in more[1]]
+    return list(numbers), rows, owner + more[2], weight + more[3]
+
+
+def _read_shared(start: int) -> Read:
+    if _shared is None:
+        raise RuntimeError("nothing to read was handed to this process")
+    examples, rules = _shared
+    return _read(examples[start:], rules, start)
+
+
+def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> Read:
+    vocabulary: dict[str, int] = {}
+    reader = FeatureReader(lambda name: vocabulary.setdefault(name, len(vocabulary)))
+    rows: Rows = []
+    owner: list[int] = []
+    weight: list[float] = []
+    for at, example in enumerate(examples, start):
+        for text, counts in for_training(example.text):
+            rows.append(reader.read(rules.examine(text)))
+            owner.append(at)
+            weight.append(counts * (PHRASE_WEIGHT if example.writer == RULE_BOOK else 1.0))
+    return list(vocabulary), rows, owner, weight
 
 
 def phrases_of(rules: RuleUnderstanding) -> list[Example]:

@@ -179,6 +179,6 @@ def for_training(text: str) -> list[tuple[str, float]]:
     return [
         (text, 1.0),
         (without_diacritics(text), 0.5),
-        (noisy, 0.5),
-        (without_diacritics(with_typos(text, 0.1)) if len(text) % 2 else with_typos(text, 0.1), 0.6),
+        (noisy, 0.7),
+        (without_diacritics(with_typos(text, 0.1)) if len(text) % 2 else with_typos(text, 0.1), 0.9),
     ]

@@ -15,7 +15,7 @@ from services.router.adapters.data_files import load_rules, load_understanding
 from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
-from services.router.domain.layers import is_answered_by_machine_alone
+from services.router.domain.layers import LayeredUnderstanding, is_answered_by_machine_alone
 from services.router.domain.text import MAX_CHARACTERS, MAX_WORDS
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
@@ -49,6 +49,37 @@ def read(text: str) -> Reading:
 def test_no_instruction_in_the_text_lowers_an_emergency(text: str, instruction: str) -> None:
     for whole in (text, f"{text}. {instruction}", f"{instruction}\n{text}"):
         assert read(whole).category == "emergency", whole
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Có người đánh nhau trước số 12 đường TCH 1, mấy anh qua lẹ",
+        "danh lon o dau hem 30 qua gap di",
+        "2 nhóm xách gậy rượt nhau ngay ngã tư, tới liền nha",
+        "ông chồng phòng kế bên đang tẩn vợ dữ lắm, mấy anh xuống ngay giùm",
+    ],
+)
+def test_violence_and_a_call_to_come_are_an_emergency(text: str) -> None:
+    assert read(text).category == "emergency"
+
+
+def test_without_safety_nothing_is_raised_and_nobody_looks_for_safety() -> None:
+    def raised(understanding: LayeredUnderstanding) -> set[str]:
+        readings = understanding.read_all([(example.text, CONTEXT) for example in WRITTEN])
+        return {reason for one in readings for reason in one.reasons if reason.startswith("safety.")}
+
+    assert raised(UNDERSTANDING)
+    assert not raised(UNDERSTANDING.without_safety())
+
+
+def test_less_of_the_spelling_is_mended_where_that_is_asked() -> None:
+    rules = load_rules(DATA)
+    text = "tạm vnắg ko"
+
+    assert rules.examine(text).words.plain == ("tam", "vang", "khong")
+    assert rules.repairing("no_slips").examine(text).words.plain == ("tam", "vnag", "khong")
+    assert rules.repairing("nothing").examine(text).words.plain == ("tam", "vnag", "ko")
 
 
 def test_a_question_about_papers_is_a_procedure_that_a_machine_may_answer() -> None:

@@ -58,7 +58,7 @@ class Scores:
         categories: share of each category; they sum to 1.
         subtopics: share of each subtopic, were it a procedure.
         high: share of "happening now or dangerous", were it a security tip.
-        numbers: the words and pairs of words that may be told to a person, for `LinearModel.words_for`.
+        numbers: the words and pairs of words that may be told to a person, for `TextModel.words_for`.
         weights: what each of them counts.
     """
 
@@ -94,7 +94,7 @@ BATCH = 64
 """Texts of one matrix product: its rows stay in the processor's cache."""
 
 
-class LinearModel:
+class TextModel:
     """Scores findings.
 
     Attributes:
