@@ -262,12 +262,16 @@ class Visit:
         return f"{area} ({code})" if area else code
 
     def all_found(self, evidence: Sequence[str]) -> list[str]:
-        """What was found, each once: "mat xe" says no more than "mất xe"."""
+        """What was found, each once: "mat xe" says no more than "mất xe", nor does a part of a longer phrase."""
         by_letters: dict[str, str] = {}
         for words in map(self.found, evidence):
             letters = "".join(c for c in normalize("NFD", words.casefold().replace("đ", "d")) if not combining(c))
             by_letters[letters] = max(by_letters.get(letters, words), words, key=lambda one: len(normalize("NFD", one)))
-        return list(by_letters.values())
+        return [
+            words
+            for letters, words in by_letters.items()
+            if not any(f" {letters} " in f" {other} " for other in by_letters if other != letters)
+        ]
 
     def found(self, evidence: str) -> str:
         """What was found in a text: a word of our lists, a street, a unit by its name."""

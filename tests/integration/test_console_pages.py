@@ -154,7 +154,9 @@ async def test_the_queue_shows_the_report_of_an_emergency_and_not_what_came_afte
 
 async def test_what_was_found_is_shown_once_and_without_the_signs_of_the_rules(house: House) -> None:
     case = a_case(
-        506, reasons=["unit.page"], evidence=["mất xe", "mat xe", "=cháy", "đám", "dam", "place:tan-chanh-hiep-21"]
+        506,
+        reasons=["unit.page"],
+        evidence=["xe", "mất xe", "mat xe", "=cháy", "đám", "dam", "place:tan-chanh-hiep-21"],
     )
     await put(house.store, cases=[case])
     async with a_visitor(house.url, PAGE) as officer:
