@@ -71,7 +71,7 @@ def _contrary_model(data_dir: Path) -> str:
     """The model in use with all its weights turned round, beside it."""
     folder = data_dir / "models" / current_model(data_dir)
     content = {file.name: file.read_bytes() for file in folder.iterdir()}
-    content["main.f16"] = (-np.frombuffer(content["main.f16"], dtype="<f2")).tobytes()
+    content["out.f32"] = (-np.frombuffer(content["out.f32"], dtype="<f4")).tobytes()
     return save_model(data_dir, content)
 
 
