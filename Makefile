@@ -78,7 +78,7 @@ test: venv browser promtool ## every test, on real servers. A part: make test T=
 explore: venv ## property and state-machine tests with random examples, TIMES= (20) as many as in a build. A part: T=tests/unit/notifier
 	EXPLORE=$(or $(TIMES),20) $(PY) -m pytest -m hypothesis --timeout 0 $(or $(T),tests/unit)
 
-bench: venv ## intake, router, notifier and understanding beside bare programs on the same servers; one of them: make bench T=router
+bench: venv ## intake, router, notifier and understanding beside bare programs on the same servers; one of them: make bench T=router. Also T=growth, T=broadcasts, T=rate
 	$(PY) -m tests.bench $(T)
 
 campaign: venv ## a broadcast to 59,881 followers while replicas, brokers and the database are killed; smaller: make campaign T="--followers 5000"

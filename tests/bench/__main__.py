@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import platform
+import runpy
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +18,17 @@ from tests.servers import KAFKA_TITLE, mongo_product
 
 WITHOUT_HUB = {"understand": understand}
 STAGES = {"intake": stages.intake, "router": stages.router, "notifier": stages.notifier, "echoes": stages.echoes}
+ALONE = ("growth", "broadcasts", "rate")
+"""Measured by themselves, without a running hub; each has options and a table of its own."""
 ITEMS = {"intake": 4_000, "router": 2_000, "notifier": 4_000, "echoes": 4_000, "understand": 6_400}
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=__doc__,
+        epilog=f"{', '.join(ALONE)}: first word of the line, with options of their own: ... {ALONE[0]} --help",
+    )
     parser.add_argument("stage", nargs="*", help=f"{' or '.join([*STAGES, *WITHOUT_HUB])}; all when none is named")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each side; one more warms up")
     parser.add_argument("--items", type=int, help="items of a round; each stage has its own number")
@@ -38,7 +45,7 @@ async def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     every = [*STAGES, *WITHOUT_HUB]
     names = arguments.stage or every
     if unknown := sorted(set(names) - set(every)):
-        sys.exit(f"There is no stage {', '.join(unknown)}: choose among {', '.join(every)}.")
+        sys.exit(f"There is no stage {', '.join(unknown)}: choose among {', '.join([*every, *ALONE])}.")
     report: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
@@ -64,6 +71,10 @@ async def _run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Run the stages and print what they came to."""
+    if sys.argv[1:2] and sys.argv[1] in ALONE:
+        del sys.argv[0]
+        runpy.run_module(f"tests.bench.{sys.argv[0]}", run_name="__main__")
+        return
     arguments = _arguments()
     report = asyncio.run(_run(arguments))
     facts = ", ".join(f"{key} {value}" for key, value in report.items() if key != "stages")
