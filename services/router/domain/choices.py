@@ -45,6 +45,7 @@ class Phrases(BaseModel):
     resume: Phrase
     topics_menu: Phrase
     wards_menu: Phrase
+    more_wards: str
     choose: Phrase
     drop: Phrase
     keep_ward: Phrase
@@ -208,6 +209,7 @@ class Choices:
         topics_menu, wards_menu = said.topics_menu[0], said.wards_menu[0]
         other = [self.language_phrase(one) for one in LANGUAGES if one != language]
         payloads: list[str] = []
+        more: list[ReplyButton] = []
         match wish:
             case WardMemory():
                 pass
@@ -231,8 +233,8 @@ class Choices:
                 shown = wards[first : first + WARDS_ON_A_PAGE]
                 payloads = [said.choose[0].format(name=ward_name(unit, language)) for unit in shown]
                 if len(wards) > first + WARDS_ON_A_PAGE:
-                    payloads.append(f"{wards_menu} {page + 1}")
-        return tuple(_button(payload) for payload in payloads)
+                    more = [_button(f"{wards_menu} {page + 1}", said.more_wards)]
+        return (*(_button(payload) for payload in payloads), *more)
 
     def language_phrase(self, language: Language) -> str:
         """What chooses this language."""
@@ -258,5 +260,5 @@ def _ward_of(wish: Wish) -> str | None:
             return None
 
 
-def _button(payload: str) -> ReplyButton:
-    return ReplyButton(title=payload[:1].upper() + payload[1:], type="oa.query.show", payload=payload)
+def _button(payload: str, title: str | None = None) -> ReplyButton:
+    return ReplyButton(title=title or payload[:1].upper() + payload[1:], type="oa.query.show", payload=payload)

@@ -133,6 +133,12 @@ def test_the_ward_of_the_page_stands_first() -> None:
     assert first.title == "Nhận tin Phường Trung Mỹ Tây"
 
 
+def test_the_other_wards_are_behind_the_last_button() -> None:
+    *_, last = CHOICES.buttons(MenuAsked("wards"), VIEW, None, "vi")
+
+    assert (last.title, CHOICES.of(last.payload, VIEW)) == ("Phường khác", MenuAsked("wards", 2))
+
+
 async def test_a_stop_is_confirmed_told_to_the_others_and_opens_no_case() -> None:
     office = Office()
 
