@@ -39,6 +39,8 @@ class Policy(BaseModel):
     Attributes:
         emergency_from: share of `emergency` from which a message is one, whatever else it may be.
         emergency_from_with_rule: the same where a rule of the book says so too.
+        emergency_from_with_call: the same where, besides the rule, one of the `call_concepts` is named.
+        call_concepts: concepts of the lexicon that ask somebody to come.
         emergency_from_in_sentence: share of a single sentence that makes the whole message one.
         call_off_from: share of `greeting` from which a phrase that calls off a report is believed.
         costs: what a machine's answer costs if the message was of this category.
@@ -56,6 +58,8 @@ class Policy(BaseModel):
 
     emergency_from: float = Field(gt=0, lt=1)
     emergency_from_with_rule: float = Field(gt=0, lt=1)
+    emergency_from_with_call: float = Field(gt=0, lt=1)
+    call_concepts: frozenset[str]
     emergency_from_in_sentence: float = Field(gt=0, lt=1)
     call_off_from: float = Field(gt=0, lt=1)
     costs: dict[str, float]
@@ -85,6 +89,7 @@ class LayeredUnderstanding:
     def __init__(self, rules: RuleUnderstanding, model: TextModel, policy: Policy) -> None:
         self._rules, self._model, self._policy = rules, model, policy
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
+        self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
     @property
     def model(self) -> TextModel:
@@ -123,9 +128,8 @@ class LayeredUnderstanding:
         raising = dict.fromkeys(
             ("emergency_from", "emergency_from_with_rule", "emergency_from_in_sentence", "incident_from"), never
         )
-        policy = self._policy.model_copy(
-            update={**raising, "incident_concepts": frozenset(), "longest_readable": MAX_CHARACTERS}
-        )
+        named = dict.fromkeys(("call_concepts", "incident_concepts"), frozenset[str]())
+        policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
 
     def _decide(self, matters: Sequence["_Matter"]) -> list[Reading]:
@@ -150,7 +154,9 @@ class LayeredUnderstanding:
         if share >= policy.emergency_from:
             return "safety.may_be_emergency"
         has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
-        return "safety.rule" if has_rule and share >= policy.emergency_from_with_rule else None
+        asks_to_come = not self._calls.isdisjoint(matter.findings.lexicon)
+        enough = policy.emergency_from_with_call if asks_to_come else policy.emergency_from_with_rule
+        return "safety.rule" if has_rule and share >= enough else None
 
     def _raise_by_sentences(
         self, matters: Sequence["_Matter"], scores: Sequence[Scores], raised: list[str | None]

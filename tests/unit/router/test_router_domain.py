@@ -294,6 +294,10 @@ def test_every_category_and_urgency_has_a_service_level_and_emergencies_come_fir
         ("what papers do I need for an ID card", "en"),
         ("how can I report my landlord to the police", "en"),
         ("please help me, someone is in my house", "en"),
+        ("somebody stole my motorbike in front of the market", "en"),
+        ("stove exploded, maid burned her face", "en"),
+        ("toi bi mat phone o hotel, ai do lay", "vi"),
+        ("toi la nguoi nuoc ngoai, dang ky tam tru cho 2 con o dau", "vi"),
     ],
 )
 def test_vietnamese_without_its_marks_is_not_taken_for_english(text: str, language: str) -> None:

@@ -56,6 +56,7 @@ def test_no_instruction_in_the_text_lowers_an_emergency(text: str, instruction: 
     [
         "Có người đánh nhau trước số 12 đường TCH 1, mấy anh qua lẹ",
         "danh lon o dau hem 30 qua gap di",
+        "co danh lon o dau hem 30 qua gap di",
         "2 nhóm xách gậy rượt nhau ngay ngã tư, tới liền nha",
         "ông chồng phòng kế bên đang tẩn vợ dữ lắm, mấy anh xuống ngay giùm",
     ],
