@@ -122,6 +122,11 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         (_index("oa_id", "is_follower"), _index("user_id_by_app"), _index("person")),
     ),
     CollectionSpec(
+        "person_withdrawals",
+        "notifier",
+        "until when what a person chose is erased on all pages, also where it arrives later",
+    ),
+    CollectionSpec(
         "broadcasts",
         "notifier",
         "one broadcast: its draft, its life and who did what; its recipients are elsewhere",

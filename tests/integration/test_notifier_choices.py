@@ -1,5 +1,6 @@
 """What citizens chose, and whether they follow, in the real store: whatever the order and however often events come."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 from services.notifier.adapters.audience_store import AudienceStore
-from services.notifier.adapters.contact_store import ContactStore, person_of
+from services.notifier.adapters.contact_store import ContactStore, contact_choices, person_of
 from services.notifier.domain.audience import ContactView
+from services.notifier.domain.choices import Chosen, ContactChoices, Key, Wishes, newest, wishes
 from services.notifier.domain.contacts import ContactFacts, facts_of_change, facts_of_choice, merged
 from services.notifier.domain.copies import slice_of
 from shared.events import CitizenChose
@@ -155,6 +157,78 @@ async def test_what_a_page_knew_before_a_withdrawal_comes_back_in_no_order_and_b
     assert truths == {
         (person_of(f"{OA_ID}:21"), True, frozenset({"an-ninh"}), frozenset(), frozenset({"chủ trọ"}), None)
     }
+
+
+async def test_no_older_choice_on_any_page_outlives_a_withdrawal_on_one_in_any_order(store: Store) -> None:
+    """Random histories of one person on two pages, learnt in any order, some again, by two replicas at once."""
+    chance = random.Random(20261128)
+    replicas = [ContactStore(store), ContactStore(store)]
+    for _ in range(10):
+        events = [chose("broadcasts", False, NOW, **HERE), *_history(chance)]
+        for _ in range(2):
+            await store["contacts"].delete_many({})
+            await store["person_withdrawals"].delete_many({})
+            order = [*events, *chance.sample(events, 3)]
+            chance.shuffle(order)
+            batches = [merged(batch) for batch in _batches(order, chance)]
+            for at_once in (batches[place : place + 2] for place in range(0, len(batches), 2)):
+                await asyncio.gather(*(one.learn(batch) for one, batch in zip(replicas, at_once, strict=False)))
+            told = await _told(store)
+            assert told == _expected(events), order
+
+
+async def _told(store: Store) -> set[tuple[Any, ...]]:
+    views = {view.reach.citizen_key: view for view in await seen(store)}
+    told = set()
+    for document in await store["contacts"].find({}).to_list(None):
+        view = views[document["_id"]]
+        chosen = contact_choices(document).chosen
+        kept = frozenset((key, one.at) for key, one in chosen.items() if key[0] != "broadcasts")
+        stopped = view.reach.opted_out if view.reach.page == PAGE else None
+        told.add((view.person, view.reach.page, view.topics, view.wards, view.language, stopped, kept))
+    return told
+
+
+def _history(chance: random.Random) -> list[ContactFacts]:
+    def at() -> datetime:
+        return NOW + chance.randint(0, 5) * MINUTE
+
+    subjects = [("topic", "pccc"), ("topic", "an-ninh"), ("ward", "thoi-an"), ("language", "en")]
+    choices = [
+        chose(subject, subject == "language" or chance.random() < 0.7, at(), value, **chance.choice([HERE, THERE]))
+        for subject, value in chance.choices(subjects, k=6)
+    ]
+    withdrawals = [changed("withdrawn", at(), **chance.choice([HERE, THERE])) for _ in range(chance.randint(1, 2))]
+    return [*choices, *withdrawals, changed("followed", at(), **THERE)]
+
+
+def _expected(events: Sequence[ContactFacts]) -> set[tuple[Any, ...]]:
+    """The same by the rule alone: what is not newer than the person's last withdrawal was never said."""
+    last = max(fact.withdrawn_at for fact in events if fact.withdrawn_at is not None)
+    kept: dict[str, dict[Key, Chosen]] = {}
+    for fact in events:
+        newer = {key: one for key, one in fact.chosen.items() if key[0] != "broadcasts" and one.at > last}
+        kept[fact.citizen_key] = newest(kept.get(fact.citizen_key, {}), newer)
+    both = wishes(map(ContactChoices, kept.values()), TOPICS)
+    expected = set()
+    for where in (HERE, THERE):
+        key = f"{where['oa_id']}:{where['user_id']}"
+        of_page = [fact for fact in events if fact.citizen_key == key]
+        gone_at = max((fact.withdrawn_at for fact in of_page if fact.withdrawn_at is not None), default=None)
+        is_known = gone_at is None or any(fact.seen_at > gone_at for fact in of_page)
+        wanted = both if is_known else Wishes()
+        expected.add(
+            (
+                person_of(BY_APP if is_known else key),
+                where["page"],
+                wanted.topics,
+                wanted.wards,
+                wanted.language,
+                True if where is HERE else None,
+                frozenset((name, one.at) for name, one in kept[key].items()),
+            )
+        )
+    return expected
 
 
 def _batches(order: Sequence[ContactFacts], chance: random.Random) -> list[list[ContactFacts]]:

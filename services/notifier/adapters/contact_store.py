@@ -1,7 +1,7 @@
 """Contacts in MongoDB: one citizen on one page. Every write is the newest of moments, so that order does not matter."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,17 @@ from services.notifier.domain.reply import Contact
 from shared.errors import StoreUnavailable
 from shared.events import ChoiceSubject
 from shared.ids import deterministic_id
-from shared.mongo import EPOCH, Document, Store, UpdateMany, UpdateOne, bulk_update, patiently, store_errors
+from shared.mongo import (
+    EPOCH,
+    Document,
+    Store,
+    UpdateMany,
+    UpdateOne,
+    bulk_update,
+    patiently,
+    store_errors,
+    value_of_each,
+)
 from shared.telemetry import get_logger
 
 log = get_logger()
@@ -25,25 +35,63 @@ class ContactStore:
 
     def __init__(self, store: Store) -> None:
         self._contacts = store["contacts"]
+        self._withdrawals = store["person_withdrawals"]
 
     async def learn(self, facts: Sequence[ContactFacts]) -> None:
         """Add facts; one entry for each citizen. Facts may repeat and come in any order.
 
+        Choices hold for a person on all pages, so a withdrawal ends them on all pages; whatever else a page was told
+        ends on the page where the withdrawal was said.
+
         Raises:
             StoreUnavailable: some may be learnt; repeat the call.
         """
+        # The mark is written before, and asked for after everything else: so of a withdrawal and of an older choice
+        # that are learnt at once, in two replicas, one sees the other.
+        await self._mark_withdrawn(facts)
         updates = [UpdateOne({"_id": fact.citizen_key}, _learning(fact), upsert=True) for fact in facts]
         refused = await patiently(lambda: bulk_update(self._contacts, updates))
-        # A choice goes to all contacts of the person that are there now: a withdrawal on one page, which makes that
-        # contact a stranger, must not take the stop along. Pages that are followed later read it from these.
+        # A stop goes to all contacts of the person that are there now: a withdrawal on one page, which makes that
+        # contact a stranger, must not take it along. Pages that are followed later read it from these. Other choices
+        # stay where they were made, since a withdrawal ends them.
         everywhere = [
-            UpdateMany({"person": person_of(fact.user_id_by_app)}, _choosing(fact))
+            UpdateMany({"person": person_of(fact.user_id_by_app)}, _choosing(stop))
             for fact in facts
-            if fact.chosen and fact.user_id_by_app is not None
+            if fact.user_id_by_app is not None
+            and (stop := {key: one for key, one in fact.chosen.items() if key[0] == "broadcasts"})
         ]
         await patiently(lambda: bulk_update(self._contacts, everywhere))
         if refused:  # two replicas made the same new contact at once: it is there now, so the update finds it
             await patiently(lambda: bulk_update(self._contacts, [updates[index] for index in refused]))
+        await self._forget_withdrawn({person_of(one.user_id_by_app) for one in facts if one.user_id_by_app is not None})
+
+    async def _mark_withdrawn(self, facts: Sequence[ContactFacts]) -> None:
+        marks = [
+            UpdateOne(
+                {"_id": person_of(fact.user_id_by_app)}, {"$max": {"withdrawn_at": fact.withdrawn_at}}, upsert=True
+            )
+            for fact in facts
+            if fact.withdrawn_at is not None and fact.user_id_by_app is not None
+        ]
+        while marks:  # another replica made one of them at the same time: it is there now, so the update finds it
+            marks = [marks[index] for index in await patiently(partial(bulk_update, self._withdrawals, marks))]
+
+    async def _forget_withdrawn(self, persons: Collection[str]) -> None:
+        """Erase what these persons chose, on whatever page, before they withdrew on any."""
+        if not persons:
+            return
+        with store_errors():
+            marks = await self._withdrawals.find({"_id": {"$in": list(persons)}}).to_list(None)
+        if not marks:
+            return
+        withdrawn_at = value_of_each({mark["_id"]: mark["withdrawn_at"] for mark in marks}, field="person")
+        lists = [f"choices.{subject}" for subject in _LISTED]
+        theirs: Document = {
+            "person": {"$in": [mark["_id"] for mark in marks]},
+            "$or": [{name: {"$exists": True}} for name in lists],
+        }
+        erased = {name: _entries_after(withdrawn_at, name, "at") for name in lists}
+        await patiently(lambda: self._contacts.update_many(theirs, [{"$set": erased}]))
 
     async def of(self, citizen_keys: Iterable[str]) -> dict[str, Contact]:
         """What sending needs to know of these citizens; the unknown ones are missing."""
@@ -154,21 +202,21 @@ def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
         second[key] = {
             "$cond": [is_newer_tag, {"name": {"$literal": name}, "is_set": tag.is_set, "changed_at": tag.at}, f"${key}"]
         }
-    stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}, *_choosing(fact)]
+    stages: list[dict[str, Any]] = [{"$set": first}, {"$set": second}, *_choosing(fact.chosen)]
     if fact.withdrawn_at is not None:
         erased = {name: _unless_withdrawn(f"${since}", f"${name}") for name, since in _ERASED.items()}
-        lists = {name: _since_withdrawn(name, since) for name, since in _ERASED_ENTRIES.items()}
+        lists = {name: _entries_after("$withdrawn_at", name, since) for name, since in _ERASED_ENTRIES.items()}
         person = _unless_withdrawn("$named_at", "$person", person_of(fact.citizen_key))
         stages += [{"$set": {**erased, **lists, "person": person}}]
     return stages
 
 
-def _choosing(fact: ContactFacts) -> list[dict[str, Any]]:
+def _choosing(choices: Mapping[Key, Chosen]) -> list[dict[str, Any]]:
     """Registers: the newest choice stays. What was chosen before a withdrawal and comes after it is not kept."""
-    if not fact.chosen:
+    if not choices:
         return []
     fields: dict[str, Any] = {}
-    for (subject, value), chosen in fact.chosen.items():
+    for (subject, value), chosen in choices.items():
         path = f"choices.{subject}.{value}" if value else f"choices.{subject}"
         known_at = {"$ifNull": [f"${path}.at", EPOCH]}
         counts: dict[str, Any] = {
@@ -206,7 +254,7 @@ def _unless_withdrawn(since: str, value: Any, otherwise: Any = "$$REMOVE") -> An
     return {"$cond": [{"$gt": [{"$ifNull": [since, EPOCH]}, "$withdrawn_at"]}, value, otherwise]}
 
 
-def _since_withdrawn(name: str, since: str) -> Any:
-    newer = {"$gt": [f"$$this.v.{since}", "$withdrawn_at"]}
+def _entries_after(withdrawn_at: Any, name: str, since: str) -> Any:
+    newer = {"$gt": [f"$$this.v.{since}", withdrawn_at]}
     entries = {"$objectToArray": {"$ifNull": [f"${name}", {}]}}
     return {"$arrayToObject": {"$filter": {"input": entries, "cond": newer}}}

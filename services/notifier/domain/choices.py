@@ -69,15 +69,16 @@ def newest(one: Mapping[Key, Chosen], other: Mapping[Key, Chosen]) -> dict[Key, 
 def wishes(contacts: Iterable[ContactChoices], topics: Collection[str]) -> Wishes:
     """What a person wants, by all their contacts.
 
-    A withdrawal erases the topics, areas and languages chosen before it; a stop stays a stop.
+    A withdrawal on one page erases the topics, areas and languages chosen before it on any; a stop stays a stop.
 
     Args:
         contacts: of one person.
         topics: all there are; who dropped some and chose none gets the others.
     """
+    contacts = list(contacts)
+    since = max((contact.withdrawn_at for contact in contacts if contact.withdrawn_at is not None), default=LONG_AGO)
     merged: dict[Key, Chosen] = {}
     for contact in contacts:
-        since = contact.withdrawn_at or LONG_AGO
         merged = newest(
             merged, {key: one for key, one in contact.chosen.items() if key[0] == "broadcasts" or one.at > since}
         )

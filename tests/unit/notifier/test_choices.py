@@ -61,6 +61,15 @@ def test_a_withdrawal_erases_topics_and_areas_and_keeps_the_stop() -> None:
     assert wishes([contact], TOPICS) == Wishes(opted_out=True, wards=frozenset({"thoi-an"}))
 
 
+def test_a_withdrawal_on_one_page_ends_what_was_chosen_before_it_on_another() -> None:
+    chose = ContactChoices(
+        {ALL: chosen(False), ("topic", "pccc"): chosen(True, 1), ("language", "en"): chosen(True, 3)}
+    )
+    withdrew = ContactChoices(withdrawn_at=NOW + timedelta(minutes=2))
+
+    assert wishes([chose, withdrew], TOPICS) == Wishes(opted_out=True, language="en")
+
+
 def registers() -> st.SearchStrategy[tuple[Key, Chosen]]:
     return st.tuples(
         st.sampled_from([ALL, ("topic", "pccc"), ("topic", "an-ninh"), ("ward", "thoi-an")]),
