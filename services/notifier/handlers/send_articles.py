@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from services.notifier.domain.articles import OPEN, ArticleOutcome, ArticleSend, after, next_look
+from services.notifier.domain.articles import OPEN, TOO_LATE, ArticleOutcome, ArticleSend, after, next_look
 from services.notifier.domain.broadcast import ArticleContent, Broadcast, NotAllowed, Snapshot, act
 from services.notifier.domain.lanes import Refused as LaneRefused
 from services.notifier.domain.next_step import Fail, without_token
@@ -239,7 +239,8 @@ class ArticleSender:
         broadcast = await self._outside.broadcasts.read(send.broadcast_id)
         article = None if broadcast is None else broadcast.draft.content.article
         if broadcast is None or article is None or broadcast.state in {"cancelled", "done"}:
-            await self._outside.rows.record(send, {"state": "skipped", "reason": "broadcast.cancelled"})
+            is_late = broadcast is not None and broadcast.state == "done"
+            await self._skip(send, TOO_LATE if is_late else "broadcast.cancelled")
         elif broadcast.state != "running":
             await self._put_off(send, now + PAUSE, send.reason)
         elif (refusal := await self._refusal(send, broadcast, article)) is not None:
@@ -265,8 +266,11 @@ class ArticleSender:
         if refusal.until is not None:
             await self._put_off(send, refusal.until, refusal.reason)
             return
-        await self._outside.rows.record(send, {"state": "skipped", "reason": refusal.reason})
-        log.info("article.skipped", article=send.id, page=send.page, reason=refusal.reason)
+        await self._skip(send, refusal.reason)
+
+    async def _skip(self, send: ArticleSend, reason: str) -> None:
+        await self._outside.rows.record(send, {"state": "skipped", "reason": reason})
+        log.info("article.skipped", article=send.id, page=send.page, reason=reason)
 
     async def _put_off(self, send: ArticleSend, until: datetime, reason: str | None) -> None:
         await self._outside.rows.record(send, {"state": "queued", "due_at": until, "reason": reason})

@@ -411,6 +411,19 @@ async def test_an_uncertain_article_is_settled_by_who_may_run_broadcasts(world: 
     assert world.articles.rows[0].state == "failed"
 
 
+async def test_an_article_that_came_too_late_is_told_with_its_page_and_its_followers(world: World) -> None:
+    broadcast_id = await drafted(world, an_article())
+    send = ArticleSend("x", broadcast_id, "hiep-thanh", "4", "1", followers=3, step_at=world.clock.now())
+    world.articles.rows = [replace(send, state="skipped", step="verify", reason="article.too_late")]
+
+    shown = (await world.call("GET", f"/v1/broadcasts/{broadcast_id}/progress")).content
+
+    assert [(one["page"], one["state"], one["reason"]) for one in shown["articles"]] == [
+        ("hiep-thanh", "skipped", "article.too_late")
+    ]
+    assert shown["reasons"] == [{"state": "skipped", "reason": "article.too_late", "count": 3}]
+
+
 async def test_lists_are_by_state_unit_and_number(world: World) -> None:
     first = await drafted(world)
     world.clock.advance(1)

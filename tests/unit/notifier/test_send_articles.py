@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.notifier.adapters.rate_bucket import Grant
-from services.notifier.domain.articles import ArticleSend, article_progress, next_look
+from services.notifier.domain.articles import ArticleSend, after, article_progress, next_look
 from services.notifier.domain.broadcast import Broadcast, Draft, act
 from services.notifier.domain.outcomes import Accepted, Got, NotSent, Refused, Statistics, Unknown
 from services.notifier.domain.rulebook import Rulebook
@@ -350,3 +350,22 @@ async def test_another_replica_does_not_repeat_a_call_that_a_dead_one_may_have_m
     assert desk.zalo.calls.count(step) == 0
     assert (desk.row().state, desk.row().reason) == ("uncertain", "send.lease_expired")
     assert desk.state() == "done"
+
+
+async def test_an_article_proven_after_its_broadcast_ended_is_shown_to_nobody_and_says_so(desk: Desk) -> None:
+    await desk.begin()
+    await desk.sender.look()
+    slow = await desk.rows.claim(owner="slow", now=desk.clock.now())
+    assert slow is not None
+    assert await desk.rows.mark_called(slow, now=desk.clock.now())
+    desk.clock.advance(61)
+    await desk.work(seconds=4)
+    assert (desk.row().state, desk.state()) == ("uncertain", "done")
+
+    late = after(slow, Got("token"), schedules=RULES.schedules, now=desk.clock.now())
+    await desk.rows.record(slow, late)
+    await desk.work(seconds=4)
+
+    assert desk.zalo.calls == []
+    assert (desk.row().state, desk.row().reason) == ("skipped", "article.too_late")
+    assert article_progress([desk.row()]).reasons == {("skipped", "article.too_late"): 5}
