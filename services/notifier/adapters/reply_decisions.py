@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from services.notifier.adapters.reply_ledger import KEPT_ATTEMPTS
-from shared.mongo import Document, Store, UpdateOne, bulk_update, patiently, store_errors
+from shared.mongo import Document, Store, patiently, store_errors
 
 NOT_SENT = "send.not_sent_by_person"
 """Reason of a reply that a person looked for at Zalo's and did not find."""
@@ -91,6 +91,7 @@ class ReplyDecisions:
             "$set": {"state": "queued", "due_at": now, "failures": 0, "held_by": None, "finished_at": None},
             "$push": self._decision("requeued", reason, now),
         }
-        updates = [UpdateOne({"_id": reply_id, "state": "failed"}, change) for reply_id in ids]
-        for start in range(0, len(updates), REQUEUE_BATCH):
-            await patiently(partial(bulk_update, self._rows, updates[start : start + REQUEUE_BATCH]))
+        wanted = list(ids)
+        for start in range(0, len(wanted), REQUEUE_BATCH):
+            failed = {"_id": {"$in": wanted[start : start + REQUEUE_BATCH]}, "state": "failed"}
+            await patiently(partial(self._rows.update_many, failed, change))
