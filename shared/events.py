@@ -4,7 +4,7 @@ Events are frozen. A new optional field is a compatible change; any other change
 (`tests/unit/shared/test_contracts.py` compares the generated AsyncAPI documents with the committed ones).
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -208,6 +208,7 @@ class CitizenChanged(CitizenEvent):
 
 
 Language = Literal["vi", "en"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 ChoiceSubject = Literal["broadcasts", "topic", "ward", "language"]
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import yaml
 
 from shared.errors import ConfigurationError
+from shared.events import LANGUAGES, Language
 
-Language = Literal["vi", "en"]
-LANGUAGES: tuple[Language, ...] = ("vi", "en")
 TEXTS_DIR = Path(__file__).parent / "texts"
 
 

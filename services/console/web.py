@@ -34,8 +34,9 @@ from services.console.errors import NotSignedIn
 from services.console.handlers import SignInDeps
 from services.console.live import LiveHub
 from services.console.settings import ConsoleSettings
-from services.console.texts import LANGUAGES, Language, Texts
+from services.console.texts import Texts
 from shared.directory import Directory, DirectoryView
+from shared.events import LANGUAGES, Language
 from shared.mongo import Store
 
 HERE = Path(__file__).parent

@@ -12,6 +12,7 @@ from services.console.endpoints.frame import frame
 from services.console.errors import PasswordRefused, SignInRefused, TooManyAttempts
 from services.console.handlers import change_password, sign_in
 from services.console.web import Visit, visit_of
+from shared.events import Language
 
 router = APIRouter(include_in_schema=False)
 Visiting = Annotated[Visit, Depends(visit_of)]
@@ -162,7 +163,7 @@ async def help_page(visit: Visiting) -> Response:
 @access(Access.PUBLIC)
 async def preferences(
     visit: Visiting,
-    language: Annotated[Literal["vi", "en"] | None, Form()] = None,
+    language: Annotated[Language | None, Form()] = None,
     theme: Annotated[Literal["auto", "light", "dark"] | None, Form()] = None,
     keys: Annotated[Literal["on", "off"] | None, Form()] = None,
     sound: Annotated[Literal["on", "off"] | None, Form()] = None,

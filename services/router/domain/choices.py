@@ -14,13 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.router.domain.memory import Memory
 from services.router.domain.text import Spelling, WritingBook, fold, plain_word
 from shared.directory import DirectoryView, Unit
-from shared.events import ChoiceSubject, Language, ReplyButton, Slug
+from shared.events import LANGUAGES, ChoiceSubject, Language, ReplyButton, Slug
 
 MAX_CHARACTERS = 100
 WARDS_ON_A_PAGE = 4
 """Zalo shows five buttons at most; the fifth leads to the next wards."""
-
-LANGUAGES: tuple[Language, ...] = ("vi", "en")
 
 Menu = Literal["topics", "wards"]
 Phrase = Annotated[tuple[str, ...], Field(min_length=1)]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.lexicon import Lexicon
 from services.router.domain.text import PhraseIndex, Span, Spelling, Words, WritingBook, fold
-from shared.events import MessageKind
+from shared.events import Language, MessageKind
 
 Category = Literal["emergency", "crime_report", "security_tip", "complaint", "procedure", "greeting", "other"]
 Urgency = Literal["emergency", "high", "normal"]
@@ -96,7 +96,7 @@ class Reading:
     cancels: bool = False
     asks_for_person: bool = False
     is_contentless: bool = False
-    language: Literal["vi", "en"] = "vi"
+    language: Language = "vi"
 
 
 class Understanding(Protocol):
@@ -195,7 +195,7 @@ class Findings:
     matches: tuple[Match, ...]
     lexicon: Sequence[str]
     has_question_mark: bool
-    language: Literal["vi", "en"]
+    language: Language
 
     @property
     def has_letters(self) -> bool:
@@ -523,7 +523,7 @@ def _has_text(words: Words) -> bool:
     return len(said) >= LEAST_WORDS or any(len(word) >= LEAST_LETTERS for word in said)
 
 
-def _unknown(words: Words, *, language: Literal["vi", "en"], asks_for_person: bool) -> Reading:
+def _unknown(words: Words, *, language: Language, asks_for_person: bool) -> Reading:
     is_contentless = not _has_text(words) and not asks_for_person
     return Reading(
         "other",

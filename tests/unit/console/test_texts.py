@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from services.console.domain import CATEGORIES, SUBTOPICS, URGENCIES
-from services.console.texts import LANGUAGES, TEXTS_DIR, Texts, load_texts
+from services.console.texts import TEXTS_DIR, Texts, load_texts
+from shared.events import LANGUAGES
 
 CONSOLE = Path("services/console")
 TEXTS = load_texts()

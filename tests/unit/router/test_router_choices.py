@@ -5,8 +5,8 @@ import unicodedata
 import pytest
 
 from services.router.domain.answers import MAX_ANSWER_CHARACTERS
-from services.router.domain.choices import LANGUAGES, Choice, MenuAsked, Wish
-from shared.events import Language, ReplyButton
+from services.router.domain.choices import Choice, MenuAsked, Wish
+from shared.events import LANGUAGES, Language, ReplyButton
 from shared.ids import deterministic_id
 from tests.factories import PAGE, a_message
 from tests.unit.router.fakes import CHOICES, VIEW, Office, as_received
