@@ -6,9 +6,6 @@ page of which nobody can know is `uncertain` until a person settles it, and the 
 started after it dies at the next place, and the last one lives.
 """
 
-import asyncio
-import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -28,10 +25,10 @@ from services.notifier.settings import NotifierSettings
 from shared.crash import KILLED
 from shared.mongo import Store
 from tests.unit.notifier.broadcast_stage import KEY, a_contact, always_day, approved
+from tests.unit.notifier.child import run_child
 from tests.unit.notifier.stores import fresh_store
 from tests.unit.simulator.live import APP_ID, Live, running, settings_for
 
-ROOT = Path(__file__).resolve().parents[2]
 DAY = "2026-11-24T03:00:00+00:00"
 FOLLOWERS = 3
 PAGES = ("dong-hung-thuan", "hiep-thanh", "tan-chanh-hiep", "tan-thoi-hiep", "district")
@@ -60,16 +57,9 @@ class Scene:
 
     async def run(self, *, crash_at: str = "") -> int:
         """Run a notifier until the article is done or it is dead; returns its exit code."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.unit.notifier.broadcast_child", "article", "b1"),
-            env={**self.environment, "CRASH_AT": crash_at},
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        return await run_child(
+            "tests.unit.notifier.broadcast_child", "article", "b1", environment=self.environment, crash_at=crash_at
         )
-        output, _ = await asyncio.wait_for(process.communicate(), timeout=120)
-        assert process.returncode in {0, KILLED}, output.decode()
-        return process.returncode
 
     async def let_leases_end(self) -> None:
         """What time does: nobody holds the dead replica's page any more."""
@@ -125,7 +115,7 @@ async def scene(mongo_uri: str, tmp_path: Path) -> AsyncIterator[Scene]:
             await store["contacts"].insert_many(people)
             new = approved("b1", at=at, content=Content(article=ARTICLE), audience=Audience(units=PAGES))
             assert await rooms.broadcasts.create(replace(new, version=0))
-            yield Scene(store, live, rooms, {**os.environ, "PYTHONPATH": str(ROOT), **own})
+            yield Scene(store, live, rooms, own)
         await rooms.store.close()
 
 

@@ -7,8 +7,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +17,8 @@ from shared.crash import KILLED
 from shared.ids import citizen_key
 from tests.factories import OA_ID
 from tests.unit.notifier.broadcast_stage import KEY, STOPPED, Stage, a_stage, user_id
+from tests.unit.notifier.child import run_child
 
-ROOT = Path(__file__).resolve().parents[2]
 PEOPLE, WAVE = 30, 5
 
 
@@ -37,26 +35,16 @@ async def stage(mongo_uri: str, tmp_path: Path) -> AsyncIterator[Stage]:
 async def run(stage: Stage, mongo_uri: str, folder: Path, *arguments: str, crash_at: str = "") -> int:
     """Run a notifier until it is done or dead; returns its exit code."""
     environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
         "MONGO_URI": mongo_uri,
         "MONGO_DATABASE": stage.store["any"].database.name,  # type: ignore[attr-defined]
         "TOKEN_ENCRYPTION_KEY": KEY,
         "ZALO_CONFIG_FILE": str(folder / "zalo.yaml"),
         "BROADCAST_CHUNK_PERSONS": "10",
         "BROADCAST_WAVE": str(WAVE),
-        "CRASH_AT": crash_at,
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.unit.notifier.broadcast_child", *arguments),
-        env=environment,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    return await run_child(
+        "tests.unit.notifier.broadcast_child", *arguments, environment=environment, crash_at=crash_at
     )
-    output, _ = await asyncio.wait_for(process.communicate(), timeout=120)
-    assert process.returncode in {0, KILLED}, output.decode()
-    return process.returncode
 
 
 async def let_leases_end(stage: Stage) -> None:

@@ -5,11 +5,8 @@ a reply of which nobody knows stays `uncertain`; no page loses its tokens where 
 *How we break it*: the process exits with 137 at a labelled place, on a real database.
 """
 
-import asyncio
 import json
-import os
 import re
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +22,7 @@ from shared.crash import KILLED
 from shared.ids import deterministic_id
 from shared.mongo import Document, Store
 from tests.factories import OA_ID, PAGE
+from tests.unit.notifier.child import run_child
 from tests.unit.notifier.fakes import LEASE
 from tests.unit.notifier.stores import fresh_store
 from tests.unit.notifier.zalo_stub import APP_ID, FIRST_REFRESH_TOKEN, ZaloStub
@@ -44,16 +42,9 @@ class Scene:
 
     async def run(self, what: str, *, crash_at: str = "") -> int:
         """Run a notifier until it is done or dead; returns its exit code."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.unit.notifier.crash_child", what, NAME),
-            env={**self.environment, "CRASH_AT": crash_at},
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        return await run_child(
+            "tests.unit.notifier.crash_child", what, NAME, environment=self.environment, crash_at=crash_at
         )
-        output, _ = await asyncio.wait_for(process.communicate(), timeout=120)
-        assert process.returncode in {0, KILLED}, output.decode()
-        return process.returncode
 
     async def entry(self) -> Document:
         entry = await ReplyLedger(self.store, lease=LEASE).one(deterministic_id(NAME))
@@ -66,8 +57,6 @@ async def scene(mongo_uri: str) -> AsyncIterator[Scene]:
     async with fresh_store(mongo_uri, "motor") as store, ZaloStub() as stub:
         database = store["any"].database.name  # type: ignore[attr-defined]
         environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
             "MONGO_URI": mongo_uri,
             "MONGO_DATABASE": database,
             "TOKEN_ENCRYPTION_KEY": KEY,
