@@ -8,9 +8,10 @@ Source: ADR 0004.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 import gridfs
@@ -351,6 +352,17 @@ async def bulk_update(
                 raise
             return [failure["index"] for failure in failures]
     return []
+
+
+async def keep_latest(collection: Collection, field: str, moments: Iterable[tuple[str, datetime]]) -> None:
+    """Keep a moment for each id, where none is kept or an earlier one; an id may come more than once.
+
+    Raises:
+        StoreUnavailable: some may be kept; repeat the call.
+    """
+    marks = [UpdateOne({"_id": one}, {"$max": {field: at}}, upsert=True) for one, at in moments]
+    while marks:  # another replica made one of them at the same time: it is there now, so the update finds it
+        marks = [marks[index] for index in await patiently(partial(bulk_update, collection, marks))]
 
 
 async def require_indexes(store: Store, expected: Mapping[str, Sequence[str]]) -> None:

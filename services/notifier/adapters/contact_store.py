@@ -18,6 +18,7 @@ from shared.mongo import (
     UpdateMany,
     UpdateOne,
     bulk_update,
+    keep_latest,
     patiently,
     store_errors,
     value_of_each,
@@ -48,7 +49,12 @@ class ContactStore:
         """
         # The mark is written before, and asked for after everything else: so of a withdrawal and of an older choice
         # that are learnt at once, in two replicas, one sees the other.
-        await self._mark_withdrawn(facts)
+        withdrawn = [
+            (person_of(fact.user_id_by_app), fact.withdrawn_at)
+            for fact in facts
+            if fact.withdrawn_at is not None and fact.user_id_by_app is not None
+        ]
+        await keep_latest(self._withdrawals, "withdrawn_at", withdrawn)
         updates = [UpdateOne({"_id": fact.citizen_key}, _learning(fact), upsert=True) for fact in facts]
         refused = await patiently(lambda: bulk_update(self._contacts, updates))
         # A stop goes to all contacts of the person that are there now: a withdrawal on one page, which makes that
@@ -64,17 +70,6 @@ class ContactStore:
         if refused:  # two replicas made the same new contact at once: it is there now, so the update finds it
             await patiently(lambda: bulk_update(self._contacts, [updates[index] for index in refused]))
         await self._forget_withdrawn({person_of(one.user_id_by_app) for one in facts if one.user_id_by_app is not None})
-
-    async def _mark_withdrawn(self, facts: Sequence[ContactFacts]) -> None:
-        marks = [
-            UpdateOne(
-                {"_id": person_of(fact.user_id_by_app)}, {"$max": {"withdrawn_at": fact.withdrawn_at}}, upsert=True
-            )
-            for fact in facts
-            if fact.withdrawn_at is not None and fact.user_id_by_app is not None
-        ]
-        while marks:  # another replica made one of them at the same time: it is there now, so the update finds it
-            marks = [marks[index] for index in await patiently(partial(bulk_update, self._withdrawals, marks))]
 
     async def _forget_withdrawn(self, persons: Collection[str]) -> None:
         """Erase what these persons chose, on whatever page, before they withdrew on any."""

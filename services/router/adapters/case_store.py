@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from services.router.domain.cases import CASE_FIELDS, Case, Given
@@ -26,7 +25,17 @@ from services.router.domain.plans import (
 from services.router.domain.waiting import WaitingCase
 from services.router.errors import CaseMoved, MatterIsOpen
 from shared.events import CitizenChose, CitizenMessageReceived, Coordinates, ReplyRequested
-from shared.mongo import Document, Store, UpdateOne, bulk_update, insert_in_order, insert_new, patiently, store_errors
+from shared.mongo import (
+    Document,
+    Store,
+    UpdateOne,
+    bulk_update,
+    insert_in_order,
+    insert_new,
+    keep_latest,
+    patiently,
+    store_errors,
+)
 
 _CASE_PROJECTION = dict.fromkeys([*(name for name in CASE_FIELDS if name != "case_id"), "_id"], 1)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,9 +135,7 @@ class MongoCaseStore:
     async def forget(self, persons: Sequence[str], *, until: datetime) -> None:
         """See `WithdrawalStore`."""
         # First the mark, by which what was said before and arrives later is never used; then what is there already.
-        marks = [UpdateOne({"_id": person}, {"$max": {"withdrawn_at": until}}, upsert=True) for person in persons]
-        while marks:  # another replica made one of them at the same time: it is there now, so the update finds it
-            marks = [marks[index] for index in await patiently(partial(bulk_update, self._withdrawals, marks))]
+        await keep_latest(self._withdrawals, "withdrawn_at", [(person, until) for person in persons])
         old = {"memory_key": {"$in": list(persons)}, "sent_at": {"$lte": until}}
         with store_errors():
             await self._messages.update_many(old, {"$unset": {"memory_key": "", "memory": ""}})
