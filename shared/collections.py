@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import HubError
-from shared.mongo import IndexConflict, Store, require_indexes, store_errors
+from shared.mongo import Document, IndexConflict, Store, require_indexes, store_errors
 
 
 class IndexMismatch(HubError):
@@ -261,3 +261,9 @@ async def verify_indexes(store: Store, service: str) -> None:
         StoreUnavailable: cannot tell; ask again.
     """
     await require_indexes(store, indexes_of(service))
+
+
+def chosen_language(contact: Document) -> str | None:
+    """The language that a citizen of `contacts` chose for answers and news; None of who never did."""
+    chosen: Document = (contact.get("choices") or {}).get("language") or {}
+    return max(chosen, key=lambda language: (chosen[language]["at"], chosen[language]["by"]), default=None)

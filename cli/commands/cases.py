@@ -16,6 +16,7 @@ from cli.story import Bar, StoryLine, episodes, tell, waterfall
 from cli.terminal import LOCAL, Terminal, run, seconds_as_text, when
 from cli.window import Window, read_window_rule, window_of
 from shared import topics
+from shared.collections import chosen_language
 from shared.directory import load_directory
 from shared.errors import ConfigurationError
 from shared.events import OfficerActed
@@ -62,7 +63,7 @@ async def _show(terminal: Terminal, code: str, *, trace: bool) -> None:
         traces = await _traces(store, messages) if trace else []
         with store_errors():
             contact = await store["contacts"].find_one({"_id": key}, {"choices": 1}) or {}
-    language = _chosen_language(contact)
+    language = chosen_language(contact)
     if terminal.as_json:
         terminal.document(
             {
@@ -106,12 +107,6 @@ async def _traces(store: Store, messages: list[Document]) -> list[Episode]:
             Episode(trace_id, min(span["started_at"] for span in part), waterfall(part)) for part in episodes(spans)
         ]
     return found
-
-
-def _chosen_language(contact: Document) -> str | None:
-    """The language the citizen chose for answers and news; None of who never did."""
-    chosen: Document = (contact.get("choices") or {}).get("language") or {}
-    return max(chosen, key=lambda language: (chosen[language]["at"], chosen[language]["by"]), default=None)
 
 
 def _print_head(terminal: Terminal, settings: CliSettings, case: Document, language: str | None) -> None:

@@ -28,6 +28,7 @@ from services.console.domain import (
     queue_order,
 )
 from services.console.errors import CaseNotFound, PictureNotFound
+from shared.collections import chosen_language
 from shared.mongo import Document, Store, store_errors
 
 MAX_QUEUE = 200
@@ -171,7 +172,7 @@ class CaseRepository:
         known = [line.at for line in lines if line.side == "citizen"] or [case.summary.last_message_at]
         if contact.get("last_interaction_at") is not None:
             known.append(contact["last_interaction_at"])
-        return Contact(max(known), contact.get("withdrawn_at"), _chosen_language(contact))
+        return Contact(max(known), contact.get("withdrawn_at"), chosen_language(contact))
 
     async def picture(self, attachment_id: str) -> tuple[Picture, bytes]:
         """One attachment with its bytes.
@@ -331,11 +332,6 @@ def _case(document: Document, now: datetime) -> Case:
         evidence=tuple(document.get("evidence", ())),
         confidence=document["confidence"],
     )
-
-
-def _chosen_language(contact: Document) -> str | None:
-    chosen: Document = (contact.get("choices") or {}).get("language") or {}
-    return max(chosen, key=lambda language: (chosen[language]["at"], chosen[language]["by"]), default=None)
 
 
 def _citizen_line(message: Document, pictures: tuple[Picture, ...]) -> Line:
