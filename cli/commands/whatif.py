@@ -1,7 +1,6 @@
 """`hub whatif`: which stored messages other rules or another model would send elsewhere. Nothing is written."""
 
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +38,7 @@ def whatif(
 
 
 async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, examples: int, *, show_text: bool) -> None:
-    from services.router.offline import OfflineRouter, as_line  # noqa: PLC0415 - loads the model, for one command
+    from services.router.offline import BATCH, OfflineRouter, as_line  # noqa: PLC0415 - loads the model, for one command
 
     settings = load_settings()
     now = OfflineRouter(settings.data_dir, is_merged=False)
@@ -51,7 +50,8 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
         with store_errors(), Progress(console=terminal.err, transient=True) as bar:
             total = await store["messages"].count_documents({})
             task = bar.add_task("reading", total=total)
-            async for documents in _batches(store["messages"].find({}, _PROJECTION)):
+            found = store["messages"].find({}, _PROJECTION)
+            while documents := await found.to_list(BATCH):
                 read += len(documents)
                 bar.advance(task, len(documents))
                 lines = [_line(document) for document in documents]
@@ -80,20 +80,6 @@ async def _whatif(terminal: Terminal, rules: Path | None, model: str | None, exa
     for row in rows if show_text else ():
         for example in row["examples"]:
             terminal.say(f"[dim]{example['id'][:12]}[/dim] {escape(example['text'])}")
-
-
-async def _batches(found: AsyncIterable[Document]) -> AsyncIterator[list[Document]]:
-    """What was found, so many at once as are read at once."""
-    from services.router.offline import BATCH  # noqa: PLC0415 - see above
-
-    batch: list[Document] = []
-    async for document in found:
-        batch.append(document)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _line(document: Document) -> "Line":
