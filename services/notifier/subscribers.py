@@ -4,6 +4,7 @@ At least once, in batches, offsets committed after the effect (`shared/kafka.py`
 citizen's replies arrive in the order in which they were decided.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from faststream.kafka import KafkaRouter
@@ -20,6 +21,7 @@ from services.notifier.handlers.events import (
 from shared import topics
 from shared.dead_letter import DeadLetters
 from shared.kafka import Progress, on_batch
+from shared.topics import Topic
 
 SERVICE = "notifier"
 
@@ -30,53 +32,25 @@ def subscribe(router: KafkaRouter, deps: NotifierDeps, dead_letters: DeadLetters
     Returns:
         Progress by consumer group.
     """
-    return {
-        "notifier-replies": on_batch(
+
+    def reads(topic: Topic, group_id: str, handle: Callable[..., Awaitable[None]]) -> tuple[str, Progress]:
+        progress = on_batch(
             router,
-            topics.REPLIES_REQUESTED,
+            topic,
             service=SERVICE,
-            group_id="notifier-replies",
-            handle=partial(queue_replies, deps=deps),
+            group_id=group_id,
+            handle=partial(handle, deps=deps),
             dead_letters=dead_letters,
-        ),
-        "notifier-reports": on_batch(
-            router,
-            topics.DELIVERY_REPORTS,
-            service=SERVICE,
-            group_id="notifier-reports",
-            handle=partial(note_reports, deps=deps),
-            dead_letters=dead_letters,
-        ),
-        "notifier-deliveries": on_batch(
-            router,
-            topics.TEMPLATES_DELIVERED,
-            service=SERVICE,
-            group_id="notifier-deliveries",
-            handle=partial(note_deliveries, deps=deps),
-            dead_letters=dead_letters,
-        ),
-        "notifier-changes": on_batch(
-            router,
-            topics.CITIZEN_CHANGES,
-            service=SERVICE,
-            group_id="notifier-changes",
-            handle=partial(note_changes, deps=deps),
-            dead_letters=dead_letters,
-        ),
-        "notifier-choices": on_batch(
-            router,
-            topics.CITIZEN_CHOICES,
-            service=SERVICE,
-            group_id="notifier-choices",
-            handle=partial(note_choices, deps=deps),
-            dead_letters=dead_letters,
-        ),
-        "notifier-contacts": on_batch(
-            router,
-            topics.CITIZEN_MESSAGES,
-            service=SERVICE,
-            group_id="notifier-contacts",
-            handle=partial(note_interactions, deps=deps),
-            dead_letters=dead_letters,
-        ),
-    }
+        )
+        return group_id, progress
+
+    return dict(
+        [
+            reads(topics.REPLIES_REQUESTED, "notifier-replies", queue_replies),
+            reads(topics.DELIVERY_REPORTS, "notifier-reports", note_reports),
+            reads(topics.TEMPLATES_DELIVERED, "notifier-deliveries", note_deliveries),
+            reads(topics.CITIZEN_CHANGES, "notifier-changes", note_changes),
+            reads(topics.CITIZEN_CHOICES, "notifier-choices", note_choices),
+            reads(topics.CITIZEN_MESSAGES, "notifier-contacts", note_interactions),
+        ]
+    )
