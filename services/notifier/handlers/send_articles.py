@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +31,7 @@ from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.forecast import Forecaster
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Broadcasts, Clock, Rates
+from services.notifier.handlers.recording import until_stored
 from services.notifier.handlers.send_replies import TokenSource
 from services.notifier.handlers.throttle import may_call, paused_until
 from shared.crash import crash_point
@@ -307,11 +308,9 @@ class ArticleSender:
                 outcome = await self._call(
                     send, article, await self._outside.tokens.replace(send.oa_id, access.generation)
                 )
-        not_before = None
-        if isinstance(outcome, Refused):
-            not_before = await paused_until(
-                self._outside.rates, outcome, oa_id=send.oa_id, app_id=send.app_id, now=self._outside.clock.now()
-            )
+        not_before = await paused_until(
+            self._outside.rates, outcome, oa_id=send.oa_id, app_id=send.app_id, now=self._outside.clock.now()
+        )
         changes = after(
             send,
             outcome,
@@ -319,7 +318,11 @@ class ArticleSender:
             now=self._outside.clock.now(),
             not_before=not_before,
         )
-        await self._until_stored(lambda: self._outside.rows.record(send, changes))
+        await until_stored(
+            lambda: self._outside.rows.record(send, changes),
+            pause_seconds=STORE_PAUSE_SECONDS,
+            waits=lambda error: log.warning("articles.recording_waits", error=str(error)),
+        )
         crash_point("notifier.article.after_record")
         log.info(
             "article.stepped",
@@ -348,16 +351,6 @@ class ArticleSender:
                 outcome = await self._outside.zalo.broadcast_article(send.article_id or "", target, **whose)
                 crash_point("notifier.article.after_broadcast")
         return outcome
-
-    @staticmethod
-    async def _until_stored(write: Callable[[], Awaitable[None]]) -> None:
-        """What happened has happened: write it down for as long as it takes."""
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable as error:
-                log.warning("articles.recording_waits", error=str(error))
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
 
     async def collect(self) -> None:
         """Look up views and shares of what was sent, less and less often.

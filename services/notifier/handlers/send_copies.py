@@ -43,6 +43,7 @@ from services.notifier.domain.rulebook import Rulebook
 from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import AudienceReader, Broadcasts, Clock, Copies, CopySender, Rates
+from services.notifier.handlers.recording import until_stored
 from services.notifier.handlers.send_replies import TokenSource
 from services.notifier.handlers.settle import Settlement
 from services.notifier.handlers.throttle import Pause, keep_pauses, pause_after
@@ -467,13 +468,10 @@ class ChunkSender:
         return uncertain
 
     async def _until_stored(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What happened has happened: write it down for as long as it takes."""
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable as error:
-                log.warning("copies.recording_waits", error=str(error), unrecorded=self.in_flight)
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
+        def waits(error: StoreUnavailable) -> None:
+            log.warning("copies.recording_waits", error=str(error), unrecorded=self.in_flight)
+
+        return await until_stored(write, pause_seconds=STORE_PAUSE_SECONDS, waits=waits)
 
 
 def _forms(broadcast: Broadcast) -> dict[Lane, tuple[Form, str]]:

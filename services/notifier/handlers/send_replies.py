@@ -30,6 +30,7 @@ from services.notifier.errors import TokenUnavailable
 from services.notifier.handlers.call_marks import CallMarks
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.ports import Clock, Contacts, Ledger, Rates, Reports, Sender
+from services.notifier.handlers.recording import until_stored
 from services.notifier.handlers.settle import Settlement
 from services.notifier.handlers.throttle import paused_until
 from shared.crash import crash_point
@@ -438,11 +439,9 @@ class ReplySender:
         crash_point("notifier.after_call")
         if isinstance(outcome, Refused) and outcome.rule.error_class == "token":
             outcome = await self._once_more(reply, token, outcome, claimed_at)
-        not_before = None
-        if isinstance(outcome, Refused):
-            not_before = await paused_until(
-                self._outside.rates, outcome, oa_id=reply.oa_id, app_id=reply.app_id, now=self._outside.clock.now()
-            )
+        not_before = await paused_until(
+            self._outside.rates, outcome, oa_id=reply.oa_id, app_id=reply.app_id, now=self._outside.clock.now()
+        )
         return next_step(
             outcome, reply, schedules=self._rules.schedules, now=self._outside.clock.now(), not_before=not_before
         )
@@ -498,14 +497,11 @@ class ReplySender:
             await self._after([result])
 
     async def _until_stored(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What happened has happened: write it down for as long as it takes."""
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable as error:
-                self._store_failed_at = time.monotonic()
-                log.warning("recording.waiting", error=str(error), unrecorded=self.in_flight)
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
+        def waits(error: StoreUnavailable) -> None:
+            self._store_failed_at = time.monotonic()
+            log.warning("recording.waiting", error=str(error), unrecorded=self.in_flight)
+
+        return await until_stored(write, pause_seconds=STORE_PAUSE_SECONDS, waits=waits)
 
     async def _after(self, batch: Sequence[Result]) -> None:
         """Let later replies go, note echoes that were quicker than the answers, settle what is uncertain."""

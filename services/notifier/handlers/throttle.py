@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.notifier.adapters.rate_bucket import RESERVED_SHARE, app_bucket, page_bucket
+from services.notifier.domain.articles import ArticleOutcome
 from services.notifier.domain.outcomes import Refused
 from services.notifier.handlers.ports import Rates
 from shared.errors import StoreUnavailable
@@ -61,9 +62,11 @@ async def keep_pauses(rates: Rates, pauses: Iterable[Pause]) -> None:
             await rates.block([pause.bucket], seconds=pause.seconds)
 
 
-async def paused_until(rates: Rates, refused: Refused, *, oa_id: str, app_id: str, now: datetime) -> datetime | None:
-    """After one refused call: until when its page or its app pauses now; None if it was refused for something else."""
-    pause = pause_after(refused, oa_id=oa_id, app_id=app_id, now=now)
+async def paused_until(
+    rates: Rates, outcome: ArticleOutcome, *, oa_id: str, app_id: str, now: datetime
+) -> datetime | None:
+    """After one call: until when its page or its app pauses now; None if Zalo did not refuse it as one too many."""
+    pause = pause_after(outcome, oa_id=oa_id, app_id=app_id, now=now) if isinstance(outcome, Refused) else None
     if pause is None:
         return None
     await keep_pauses(rates, [pause])
