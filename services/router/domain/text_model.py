@@ -103,7 +103,7 @@ class TextModel:
         weights: a row for each feature.
     """
 
-    def __init__(self, card: ModelCard, features: Sequence[str], layers: "Layers") -> None:
+    def __init__(self, card: ModelCard, features: Sequence[str], layers: Layers) -> None:
         """Put the parts together.
 
         Args:

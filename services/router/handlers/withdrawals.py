@@ -1,8 +1,7 @@
 """A citizen asks for the end of their data: the ward they let us remember is forgotten.
 
-The moment is kept, so that an older consent
-that comes later or again is not remembered either. Their messages and cases are the record of what the police were
-told and stay with the cases.
+The moment is kept, so that an older consent that comes later or again is not remembered either. Their messages and
+cases are the record of what the police were told and stay with the cases.
 """
 
 from collections.abc import Sequence
