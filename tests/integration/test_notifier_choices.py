@@ -103,15 +103,8 @@ async def test_no_order_and_no_repetition_of_events_changes_what_is_true_in_the_
         changed("unfollowed", NOW + MINUTE, **THERE),
         changed("followed", NOW, **THERE),
     ]
-    chance = random.Random(20261127)
     truths = set()
-    for _ in range(12):
-        await store["contacts"].delete_many({})
-        contacts = ContactStore(store)
-        order = [*events, *chance.sample(events, 4)]
-        chance.shuffle(order)
-        for batch in _batches(order, chance):
-            await contacts.learn(merged(batch))
+    async for _ in _learnt_in_many_orders(store, events):
         views = await seen(store)
         truths.add(
             frozenset((v.reach.page, v.is_follower, v.reach.opted_out, v.topics, v.wards, v.followed_at) for v in views)
@@ -139,15 +132,8 @@ async def test_what_a_page_knew_before_a_withdrawal_comes_back_in_no_order_and_b
         changed("followed", NOW + 2 * MINUTE, **nameless),
         changed("withdrawn", NOW + MINUTE, **HERE),
     ]
-    chance = random.Random(20261127)
     truths = set()
-    for _ in range(12):
-        await store["contacts"].delete_many({})
-        contacts = ContactStore(store)
-        order = [*events, *chance.sample(events, 4)]
-        chance.shuffle(order)
-        for batch in _batches(order, chance):
-            await contacts.learn(merged(batch))
+    async for order in _learnt_in_many_orders(store, events):
         (view,) = await seen(store)
         (document,) = await store["contacts"].find({}).to_list(None)
         kept = repr({name: document.get(name) for name in ("user_id_by_app", "profile", "tags", "choices")})
@@ -229,6 +215,19 @@ def _expected(events: Sequence[ContactFacts]) -> set[tuple[Any, ...]]:
             )
         )
     return expected
+
+
+async def _learnt_in_many_orders(store: Store, events: Sequence[ContactFacts]) -> AsyncIterator[list[ContactFacts]]:
+    """Twelve times from the start, in another order, in other batches and with other repetitions."""
+    chance = random.Random(20261127)
+    for _ in range(12):
+        await store["contacts"].delete_many({})
+        contacts = ContactStore(store)
+        order = [*events, *chance.sample(events, 4)]
+        chance.shuffle(order)
+        for batch in _batches(order, chance):
+            await contacts.learn(merged(batch))
+        yield order
 
 
 def _batches(order: Sequence[ContactFacts], chance: random.Random) -> list[list[ContactFacts]]:
