@@ -152,6 +152,23 @@ async def test_the_queue_shows_the_report_of_an_emergency_and_not_what_came_afte
     assert not {"cảm ơn", "🙏🙏"} & set(excerpts)
 
 
+async def test_a_case_of_a_thousand_messages_takes_no_text_and_no_count_from_older_cases(house: House) -> None:
+    talked, silent = a_case(507), a_case(508, opened_at=minutes_ago(3_000))
+    many = [a_message(talked, f"tin {n}", number=n, sent_at=minutes_ago(30 - n / 50)) for n in range(1_001)]
+    old = [
+        a_message(silent, text, number=n, sent_at=minutes_ago(3_000 - n)) for n, text in enumerate(("mất chó", "??"))
+    ]
+    await put(house.store, cases=[talked, silent])
+    await house.store["messages"].insert_many([*many, *old])
+    async with a_visitor(house.url, PAGE) as officer:
+        _, page = await officer.get("/queue")
+    rows = {found[0]: row for row in page.split("<li ") if (found := codes(row))}
+    assert "tin 1000<" in rows[talked["code"]]
+    assert "1001 tin" in rows[talked["code"]]
+    assert "mất chó" in rows[silent["code"]]
+    assert "2 tin" in rows[silent["code"]]
+
+
 async def test_what_was_found_is_shown_once_and_without_the_signs_of_the_rules(house: House) -> None:
     case = a_case(
         506,
