@@ -202,6 +202,7 @@ class Visit:
         self.theme = theme if theme in {"light", "dark"} else "auto"
         self.has_keys = request.cookies.get("console_keys") != "off"
         self.has_sound = request.cookies.get("console_sound") == "on"
+        self.is_asked_for_sound = "console_sound" not in request.cookies
 
     @property
     def session(self) -> Session:

@@ -31,6 +31,11 @@ SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
 DESK, PHONE = (1366, 768), (390, 844)
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 PATIENCE_MS = 60_000
+COUNT_TONES = """() => {
+  const make = AudioContext.prototype.createOscillator;
+  window.tones = 0;
+  AudioContext.prototype.createOscillator = function () { window.tones += 1; return make.call(this); };
+}"""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -139,6 +144,10 @@ async def test_a_new_emergency_comes_to_the_top_of_an_open_queue_and_into_the_ti
     browser: Browser, house: House
 ) -> None:
     async with a_desk(browser, house) as page, a_desk(browser, house, size=PHONE) as phone:
+        await page.get_by_role("button", name="Bật").click()
+        await expect(page.locator("#announce")).to_have_text("Đã bật âm báo")
+        await page.goto(f"{house.url}/queue")
+        await page.evaluate(COUNT_TONES)
         await phone.goto(f"{house.url}/cases/{a_code(38)}")
         await phone.get_by_label("Nội dung trả lời").fill("đang viết dở")
         fire = a_case(700, category="emergency", opened_at=datetime.now(UTC), due_at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -149,6 +158,8 @@ async def test_a_new_emergency_comes_to_the_top_of_an_open_queue_and_into_the_ti
         await expect(phone.locator("#alarm")).to_have_text("Có tin khẩn cấp mới")
         await expect(phone.get_by_label("Nội dung trả lời")).to_have_value("đang viết dở")
         assert (await first_codes(page, 1)) == [a_code(700)]
+        await expect(page.locator("#alarm")).to_have_text("Có tin khẩn cấp mới")
+        assert (await page.evaluate("window.tones"), await page.locator("#ask-sound").count()) == (3, 0)
 
 
 async def test_a_citizen_who_writes_again_appears_without_disturbing_what_is_being_written(
@@ -201,6 +212,9 @@ async def test_a_case_is_handed_over_and_the_next_unit_has_everything(browser: B
 
 async def test_the_daily_tasks_need_no_mouse(browser: Browser, house: House) -> None:
     async with a_desk(browser, house) as page:
+        await page.get_by_role("form", name="Bật âm báo khi có tin khẩn?").get_by_role("button", name="Không").press("Enter")
+        await expect(page.locator("#ask-sound")).to_have_count(0)
+        await expect(page.locator("#main")).to_be_focused()
         await page.keyboard.press("j")
         await page.keyboard.press("j")
         await page.keyboard.press("k")

@@ -100,10 +100,13 @@
   // -- what changed, said aloud ------------------------------------------------------------------------------------
 
   let sound = null;
+  function startSound() { // browsers may keep it silent until somebody has clicked or typed
+    sound = sound || new AudioContext();
+    sound.resume();
+  }
   if (body.dataset.sound === "on") {
-    const start = () => { sound = sound || new AudioContext(); };
-    addEventListener("pointerdown", start, { once: true });
-    addEventListener("keydown", start, { once: true });
+    startSound();
+    for (const act of ["pointerdown", "click", "keydown"]) addEventListener(act, startSound, { once: true });
   }
 
   function ring() {
@@ -119,6 +122,20 @@
       tone.stop(sound.currentTime + at + 0.3);
     }
   }
+
+  const ask = byId("ask-sound");
+  if (ask) ask.addEventListener("submit", async (event) => { // without leaving the page: the sound is on from this click on
+    event.preventDefault();
+    const answer = new URLSearchParams(new FormData(ask));
+    answer.set("sound", event.submitter.value);
+    if (event.submitter.value === "on") { startSound(); ring(); }
+    try {
+      await fetch(ask.action, { method: "POST", body: answer, redirect: "manual" });
+    } catch { return; } // no connection: the question stays
+    ask.remove();
+    byId("main").focus();
+    if (answer.get("sound") === "on") byId("announce").textContent = texts["live.sound_on"];
+  });
 
   const burningNow = () => Number((byId("burning-count") || { dataset: {} }).dataset.count || 0);
   let burning = burningNow();
