@@ -212,7 +212,11 @@ async def test_a_case_is_handed_over_and_the_next_unit_has_everything(browser: B
 
 async def test_the_daily_tasks_need_no_mouse(browser: Browser, house: House) -> None:
     async with a_desk(browser, house) as page:
-        await page.get_by_role("form", name="Bật âm báo khi có tin khẩn?").get_by_role("button", name="Không").press("Enter")
+        await (
+            page.get_by_role("form", name="Bật âm báo khi có tin khẩn?")
+            .get_by_role("button", name="Không")
+            .press("Enter")
+        )
         await expect(page.locator("#ask-sound")).to_have_count(0)
         await expect(page.locator("#main")).to_be_focused()
         await page.keyboard.press("j")
