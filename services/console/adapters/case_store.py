@@ -280,14 +280,11 @@ class CaseRepository:
 _LETTER = "[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2c00-\ud7ff\uf900-\ufdff]"
 _HAS_WORDS = {"$regexMatch": {"input": "$text", "regex": _LETTER}}
 _TELLS = {
-    "$switch": {
-        "branches": [
-            {"case": {"$and": [_HAS_WORDS, {"$eq": ["$urgency", "emergency"]}]}, "then": 3},
-            {"case": _HAS_WORDS, "then": 2},
-            {"case": {"$gt": ["$text", ""]}, "then": 1},
-        ],
-        "default": 0,
-    }
+    "$cond": [
+        _HAS_WORDS,
+        {"$cond": [{"$eq": ["$urgency", "emergency"]}, 3, 2]},
+        {"$cond": [{"$gt": ["$text", ""]}, 1, 0]},
+    ]
 }
 _COUNT_AND_TELLING_TEXT = {
     "$group": {
