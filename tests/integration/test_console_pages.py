@@ -3,12 +3,16 @@
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import aiohttp
 import pytest
 from PIL import Image
 
+from services.console.adapters.case_store import CaseRepository
+from services.console.domain import Scope
+from shared.mongo import Document
 from tests.unit.console.house import LEAD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
 from tests.unit.console.world import (
@@ -167,6 +171,24 @@ async def test_a_case_of_a_thousand_messages_takes_no_text_and_no_count_from_old
     assert "1001 tin" in rows[talked["code"]]
     assert "mất chó" in rows[silent["code"]]
     assert "2 tin" in rows[silent["code"]]
+
+
+async def test_the_texts_of_the_queue_are_found_by_an_index(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Document] = []
+    aggregate = house.store.aggregate
+
+    async def noted(collection: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+        asked.append({"aggregate": collection, "pipeline": list(pipeline), "cursor": {}})
+        return await aggregate(collection, pipeline)
+
+    monkeypatch.setattr(house.store, "aggregate", noted)
+    cases = await CaseRepository(house.store, Scope(units=None)).queue("open")
+    plans = [str(await house.store._database.command("explain", command)) for command in asked]
+
+    assert all(case.message_count for case in cases)
+    assert len(plans) == 1, "one query for all cases"
+    assert "case_code_1_sent_at_1" in plans[0]
+    assert "COLLSCAN" not in plans[0]
 
 
 async def test_what_was_found_is_shown_once_and_without_the_signs_of_the_rules(house: House) -> None:
