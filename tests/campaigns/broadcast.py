@@ -5,6 +5,8 @@ whoever has a copy is `sent` and everybody gets one: what the echoes do not sett
 conversations do, so that nothing stays `uncertain`.
 *How we break it*: kill -9 of notifier replicas, broker nodes and the database at random moments; the simulator loses
 one answer in a hundred after it took the message; a person pauses and resumes; every replica is a scheduler.
+Kills and pauses come at shares of the audience, not at times: where sending is faster than what was killed comes back,
+the page is throttled until the next is due. A run in which not all of them were made is no proof, and says so.
 
 Zalo's lists prove absence after two hours; here after twenty seconds (`LOOK_UP`), longer than any call here takes.
 The seed decides who dies when; it is printed with the verdict. Exit code 0 is a verdict without faults, 1 one with.
@@ -20,17 +22,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import yaml
 
 from services.notifier.adapters.broadcast_store import BroadcastStore
 from services.notifier.adapters.contact_store import person_of
+from services.notifier.adapters.rate_bucket import RateBuckets, page_bucket
 from services.notifier.adapters.recipient_ledger import RecipientLedger
-from services.notifier.domain.broadcast import act
+from services.notifier.domain.broadcast import BroadcastState, act
 from services.notifier.domain.copies import CopyState, Progress
 from shared.errors import StoreUnavailable
 from shared.ids import citizen_key
@@ -44,6 +48,9 @@ from tests.unit.notifier.fakes import DATA_DIR, LEASE
 
 SEED_OF_SIMULATOR, PREFIX, BROADCAST = 1, "campaign-", "campaign"
 WORKERS = 2
+BROKEN_SHARE = 0.85
+"""Kills and pauses are spread over the first so much of the audience: what is left is enough to be paused in."""
+THROTTLED_SECONDS = 1.0
 LOOK_UP = {"after_seconds": 4, "absent_after_seconds": 20, "retry_within_seconds": 14_400}
 
 
@@ -131,6 +138,7 @@ class Campaign:
         self._store = store
         self._broadcasts = BroadcastStore(store)
         self._ledger = RecipientLedger(store, lease=LEASE)
+        self._rates = RateBuckets(store, calls_per_minute={})
         self._chance = random.Random(plan.seed)
         self._page = load_zalo_config(Path(str(hub.state.zalo_config))).pages[0]
         self.killed: Counter[str] = Counter()
@@ -191,56 +199,74 @@ class Campaign:
     # Breaking
 
     async def _break_it(self) -> None:
-        """Kills and pauses, spread over the sending: each when a further share of the audience is decided."""
-        events = [what for what, count in self._plan.kills.items() for _ in range(count)] + [
-            "pause"
-        ] * self._plan.pauses
+        """Kills and pauses in random order, each when a further share of the audience is decided."""
+        events = [what for what, count in self._plan.kills.items() for _ in range(count)]
+        events += ["pause"] * self._plan.pauses
         self._chance.shuffle(events)
-        for number, event in enumerate(events):
-            share = (number + self._chance.random()) / (len(events) + 1)
+        shares = [BROKEN_SHARE * (number + self._chance.random()) / len(events) for number in range(len(events))]
+        for event, share, next_share in zip(events, shares, [*shares[1:], 1.0], strict=True):
             if not await self._until_share(share):
                 return
             if event == "pause":
                 await self._pause()
             else:
-                await self._kill(event)
+                await self._kill(event, next_share)
+
+    def _is_decided(self, share: float, progress: Progress | None) -> bool:
+        if progress is None or not progress.people:
+            return False
+        return progress.people - progress.states["queued"] >= share * self._plan.followers
 
     async def _until_share(self, share: float) -> bool:
         """Wait until this share is decided; False if it is over before."""
-        while True:
-            progress = await self._progress()
-            if progress is not None and progress.people:
-                decided = progress.people - progress.states["queued"]
-                if decided >= share * self._plan.followers:
-                    return True
+        while not self._is_decided(share, await self._progress()):
             if await self._state() == "done":
                 return False
             await asyncio.sleep(0.1)
+        return True
 
-    async def _kill(self, kind: str) -> None:
-        victims = [name for name in self._hub.programs if name == kind or name.startswith(f"{kind}-")]
-        victim = self._chance.choice(victims)
+    async def _kill(self, kind: str, next_share: float) -> None:
+        victim = await asyncio.to_thread(self._victim, kind)
         self._say(f"kill -9 {victim}")
         await asyncio.to_thread(self._hub.kill, victim)
         self.killed[kind] += 1
         # The next kill hits a hub that is whole, but for the replica that is just coming back.
         if kind != "notifier" or self._chance.random() < 0.5:
-            await asyncio.to_thread(self._hub.wait_ready, victim)
+            await self._until_whole(victim, next_share)
+
+    def _victim(self, kind: str) -> str:
+        """One that runs: the last victim may be on its way back still."""
+        names = [name for name in self._hub.programs if name == kind or name.startswith(f"{kind}-")]
+        while not (running := [name for name in names if self._hub.pid(name)]):
+            time.sleep(0.1)
+        return self._chance.choice(running)
+
+    async def _until_whole(self, victim: str, next_share: float) -> None:
+        """Wait for a victim; where the next event is due before, Zalo wants the page to wait as well."""
+        coming = asyncio.create_task(asyncio.to_thread(self._hub.wait_ready, victim))
+        while not coming.done():
+            if self._is_decided(next_share, await self._progress()):
+                with suppress(StoreUnavailable):  # without its database the page sends nothing either
+                    await self._rates.block([page_bucket(self._page.oa_id)], seconds=THROTTLED_SECONDS)
+            await asyncio.wait([coming], timeout=THROTTLED_SECONDS / 4)
+        await coming
 
     async def _pause(self) -> None:
-        if not await self._do("pause"):
+        if not await self._do("pause", "paused"):
             return
         self._say("paused")
         await asyncio.sleep(0.5 + self._chance.random())
-        await self._do("resume")
-        self.pauses += 1
+        if await self._do("resume", "running"):
+            self.pauses += 1
 
-    async def _do(self, action: Any) -> bool:
+    async def _do(self, action: Literal["pause", "resume"], wanted: BroadcastState) -> bool:
         """A person's act, over whatever version there is; False where it is too late for it."""
         while True:
             try:
                 broadcast = await self._broadcasts.read(BROADCAST)
                 assert broadcast is not None
+                if broadcast.state == wanted:  # an act of ours whose answer was lost
+                    return True
                 if broadcast.state not in {"running", "paused"}:
                     return False
                 changed = done(act(broadcast, action, by="an", at=await self._store.server_now()))
@@ -324,6 +350,9 @@ class Campaign:
             servers=f"{KAFKA_TITLE} × {self._plan.kafka_nodes}, {mongo_product(str(self._hub.state.mongo))}",
         )
         faults = verdict.faults
+        if self.killed != Counter(self._plan.kills) or self.pauses != self._plan.pauses:
+            made = f"{dict(self.killed)} and {self.pauses} pauses"
+            faults.append(f"only {made} were made of {dict(self._plan.kills)} and {self._plan.pauses}")
         if doubled := [key for key, count in copies.items() if count > 1]:
             faults.append(f"{len(doubled)} followers have more than one copy")
         if sum(progress.states.values()) != progress.people or progress.people != self._plan.followers:
