@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import HubError
+from shared.events import Language
 from shared.mongo import Document, IndexConflict, Store, require_indexes, store_errors
 
 
@@ -263,7 +264,7 @@ async def verify_indexes(store: Store, service: str) -> None:
     await require_indexes(store, indexes_of(service))
 
 
-def chosen_language(contact: Document) -> str | None:
+def chosen_language(contact: Document) -> Language | None:
     """The language that a citizen of `contacts` chose for answers and news; None of who never did."""
-    chosen: Document = (contact.get("choices") or {}).get("language") or {}
+    chosen: dict[Language, Document] = (contact.get("choices") or {}).get("language") or {}
     return max(chosen, key=lambda language: (chosen[language]["at"], chosen[language]["by"]), default=None)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal
 
+from shared.events import Language
+
 Role = Literal["officer", "duty", "commander", "lead"]
 Action = Literal["reply", "hand_over", "close", "reopen", "correct"]
 Urgency = Literal["emergency", "high", "normal"]
@@ -168,7 +170,7 @@ class Contact:
 
     last_interaction_at: datetime | None = None
     withdrawn_at: datetime | None = None
-    language: str | None = None
+    language: Language | None = None
 
 
 @dataclass(frozen=True)
@@ -303,12 +305,17 @@ Mark = Literal["undo", "waiting", "sent", "received", "seen", "uncertain", "fail
 
 @dataclass(frozen=True)
 class Line:
-    """One bubble of the conversation."""
+    """One bubble of the conversation.
+
+    Attributes:
+        language: that a citizen's text was read as.
+    """
 
     line_id: str
     side: Literal["citizen", "bot", "officer"]
     at: datetime
     text: str = ""
+    language: Language | None = None
     kind: str = "text"
     place: Place | None = None
     pictures: tuple[Picture, ...] = ()
@@ -335,6 +342,19 @@ class Entry:
     reasons: tuple[str, ...] = ()
     changes: tuple[tuple[str, str | None, str | None], ...] = ()
     note: str = ""
+
+
+def reply_language(contact: Contact, lines: Sequence[Line]) -> Language:
+    """What to answer in: the language that the citizen chose, else the one of the last text they wrote in this case.
+
+    Args:
+        contact: of the citizen.
+        lines: of the case, oldest first.
+    """
+    if contact.language is not None:
+        return contact.language
+    written = (line.language for line in reversed(lines) if line.side == "citizen" and line.text)
+    return next((language for language in written if language is not None), "vi")
 
 
 def mark_of(state: str, *, received: bool, seen: bool) -> Mark:

@@ -5,6 +5,7 @@ Screenshots of every page at desk and phone width, light and dark, go to the fol
 """
 
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -171,8 +172,17 @@ async def test_a_citizen_who_writes_again_appears_without_disturbing_what_is_bei
         await page.get_by_label("Ghi chú cho đơn vị nhận").fill("biết rõ hẻm")
         await page.get_by_label("Nội dung trả lời").fill("đang viết dở")
         case = a_case(40)
-        await put(house.store, messages=[a_message(case, "nó quay lại rồi", number=5, at=datetime.now(UTC))])
-        await expect(page.locator(".line.citizen").last).to_contain_text("nó quay lại rồi")
+        quick = page.get_by_role("button", name="Hỏi địa điểm")
+        await quick.focus()
+        again = a_message(case, "they came back", number=5, at=datetime.now(UTC), language="en")
+        await put(house.store, messages=[again])
+        await expect(page.locator(".line.citizen").last).to_contain_text("they came back")
+        await expect(page.get_by_role("group", name="Câu mẫu")).to_contain_text("Tiếng Anh")
+        await expect(quick).to_be_focused()
+        await expect(page.get_by_label("Nội dung trả lời")).to_have_value("đang viết dở")
+        await quick.press("Enter")
+        await expect(page.get_by_label("Nội dung trả lời")).to_have_value(re.compile("dở\nPlease tell us the exact"))
+        await page.get_by_label("Nội dung trả lời").fill("đang viết dở")
         await expect(page.get_by_label("Nội dung trả lời")).to_have_value("đang viết dở")
         await expect(page.get_by_label("Ghi chú cho đơn vị nhận")).to_have_value("biết rõ hẻm")
         await expect(page.locator("#announce")).to_have_text("Có tin nhắn mới trong vụ này")

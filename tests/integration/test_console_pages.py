@@ -212,6 +212,8 @@ async def test_a_case_says_which_language_its_citizen_chose_last(house: House) -
     async with a_visitor(house.url, PAGE) as officer:
         _, page = await officer.get(f"/cases/{case['code']}")
         assert "Ngôn ngữ đã chọn</dt><dd>Tiếng Anh" in page
+        assert 'data-insert="Please tell us the exact place' in page
+        assert ">Hỏi địa điểm</button>" in page, "the officer's own language names it"
         assert "Ngôn ngữ đã chọn" not in (await officer.get(f"/cases/{a_code(42)}"))[1]
 
 

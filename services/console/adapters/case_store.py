@@ -353,6 +353,7 @@ def _citizen_line(message: Document, pictures: tuple[Picture, ...]) -> Line:
         side="citizen",
         at=message["sent_at"],
         text=message.get("text", ""),
+        language=message.get("language"),
         kind=message.get("kind", "text"),
         place=Place(place["latitude"], place["longitude"]) if place else None,
         pictures=pictures,

@@ -3,23 +3,26 @@
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.console.domain import CATEGORIES, WindowRule
+from services.console.domain import CATEGORIES, MAX_REPLY_CHARACTERS, WindowRule
 from shared.errors import ConfigurationError
 
 M = TypeVar("M", bound=BaseModel)
 QUICK_REPLIES_FILE = Path(__file__).parent.parent / "data" / "quick_replies.yaml"
 
 
-class _Titles(BaseModel):
+Text = Annotated[str, Field(min_length=1, max_length=MAX_REPLY_CHARACTERS)]
+
+
+class _InBoth(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    vi: str
-    en: str
+    vi: Text
+    en: Text
 
 
 class _QuickReplyRow(BaseModel):
@@ -27,8 +30,8 @@ class _QuickReplyRow(BaseModel):
 
     key: str
     categories: tuple[str, ...] = Field(default=(), alias="for")
-    title: _Titles
-    text: str = Field(min_length=1, max_length=2_000)
+    title: _InBoth
+    text: _InBoth
 
 
 class _QuickRepliesFile(BaseModel):
@@ -47,12 +50,17 @@ class _WindowsFile(BaseModel):
 
 @dataclass(frozen=True)
 class QuickReply:
-    """A text an officer starts from."""
+    """A text an officer starts from.
+
+    Attributes:
+        titles: by the officer's language.
+        texts: by the citizen's language.
+    """
 
     key: str
     categories: tuple[str, ...]
     titles: dict[str, str]
-    text: str
+    texts: dict[str, str]
 
 
 def load_windows(data_dir: Path) -> tuple[WindowRule, ...]:
@@ -74,7 +82,7 @@ def load_quick_replies(file: Path = QUICK_REPLIES_FILE) -> tuple[QuickReply, ...
         ConfigurationError: the file is missing or wrong.
     """
     replies = tuple(
-        QuickReply(row.key, row.categories, row.title.model_dump(), row.text)
+        QuickReply(row.key, row.categories, row.title.model_dump(), row.text.model_dump())
         for row in _read(file, _QuickRepliesFile).quick_replies
     )
     if strange := sorted({name for reply in replies for name in reply.categories} - set(CATEGORIES)):

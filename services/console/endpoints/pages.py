@@ -26,6 +26,7 @@ from services.console.domain import (
     as_sent,
     code_search,
     decision_fault,
+    reply_language,
     reply_window,
     scope_of,
 )
@@ -120,6 +121,8 @@ async def _case_parts(visit: Visit, code: str) -> tuple[Case, list[Line], ReplyW
     parts = {
         "case": case,
         "citizen_language": contact.language,
+        "reply_language": reply_language(contact, lines),
+        "quick_replies": quick_replies_for(case.summary.category, visit.deps.quick_replies),
         "lines": lines,
         "window": window,
         "history": await cases.history(case),
@@ -132,7 +135,7 @@ async def _case_page(
     visit: Visit, code: str, *, draft: str = "", fault: str | None = None, open_form: str = "", status: int = 200
 ) -> Response:
     around = await frame(visit, code=(await visit.cases.case(code.upper())).code)
-    case, _, _, parts = await _case_parts(visit, code)
+    *_, parts = await _case_parts(visit, code)
     return visit.render(
         "case.html",
         status=status,
@@ -143,7 +146,6 @@ async def _case_page(
         open_form=open_form,
         key=secrets.token_urlsafe(12),
         max_characters=MAX_REPLY_CHARACTERS,
-        quick_replies=quick_replies_for(case.summary.category, visit.deps.quick_replies),
         categories=CATEGORIES,
         subtopics=SUBTOPICS,
         units=sorted(visit.deps.units().units, key=lambda slug: (slug != "district", visit.unit_name(slug))),

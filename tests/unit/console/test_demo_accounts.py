@@ -1,5 +1,6 @@
 """The password of the demo accounts: made once, kept private, the same for every replica."""
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +10,7 @@ from services.console.adapters.console_data import load_quick_replies, load_wind
 from services.console.adapters.demo_accounts import demo_officers, demo_password
 from services.console.domain import Role
 from shared.errors import ConfigurationError
+from shared.events import LANGUAGES
 
 
 def test_the_demo_password_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -46,5 +48,8 @@ def test_each_unit_has_an_officer_and_each_other_role_an_account() -> None:
 def test_the_data_files_can_be_read_and_quick_replies_fit_the_category() -> None:
     assert load_windows(Path("data"))
     replies = load_quick_replies()
-    assert all(len(reply.text) <= 2_000 for reply in replies)
+    assert all(set(reply.texts) == set(reply.titles) == set(LANGUAGES) for reply in replies)
+    for reply in replies:
+        numbers = [re.findall(r"\d+", reply.texts[language]) for language in LANGUAGES]
+        assert numbers[0] == numbers[1], f"{reply.key}: both languages name the same numbers to call"
     assert "emergency" in quick_replies_for("emergency", replies)[0].categories

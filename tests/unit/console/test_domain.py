@@ -9,6 +9,7 @@ from services.console.domain import (
     CaseSummary,
     Contact,
     Decision,
+    Line,
     Officer,
     ReplyWindow,
     Role,
@@ -21,12 +22,14 @@ from services.console.domain import (
     mark_of,
     password_fault,
     queue_order,
+    reply_language,
     reply_window,
     scope_of,
     session_is_over,
     time_left,
     window_rule_on,
 )
+from shared.events import Language
 
 NOW = datetime(2026, 11, 24, 20, 0, tzinfo=UTC)
 RULE = WindowRule(date(2026, 1, 1), timedelta(hours=48), timedelta(days=7))
@@ -93,6 +96,25 @@ def test_the_window_is_known_before_sending(
         return None if hours is None else NOW - timedelta(hours=hours)
 
     assert reply_window(Contact(at(hours_ago), at(withdrawn_hours_ago)), now=NOW, rule=RULE).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("chosen", "written", "expected"),
+    [
+        (None, [], "vi"),
+        (None, ["vi", "en"], "en"),
+        (None, ["en", "vi"], "vi"),
+        (None, ["en", None], "en"),
+        ("vi", ["en"], "vi"),
+        ("en", ["vi"], "en"),
+    ],
+)
+def test_a_citizen_is_answered_in_the_language_they_chose_else_in_the_one_they_wrote(
+    chosen: Language | None, written: list[Language | None], expected: Language
+) -> None:
+    lines = [Line(str(n), "citizen", NOW, "?", language=language) for n, language in enumerate(written)]
+    lines += [Line("picture", "citizen", NOW, "", language="vi"), Line("bot", "bot", NOW, "113")]
+    assert reply_language(Contact(language=chosen), lines) == expected
 
 
 def test_a_new_window_rule_holds_from_its_day() -> None:
