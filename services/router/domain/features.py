@@ -112,8 +112,13 @@ def form_names(findings: Findings) -> list[str]:
     names = [f"f:longer_than_{limit}" for limit in LONG_TEXT_WORDS if count > limit]
     if findings.has_question_mark:
         names.append("f:question_mark")
-    if max(map(len, words.plain), default=0) >= 8 and any(len(word) >= 8 and word.isdigit() for word in words.plain):
+    if has_long_number(words.plain):
         names.append("f:long_number")
     names += [f"first:{word}" for word in words.plain[:2]]
     names += [f"last:{word}" for word in words.plain[-2:]]
     return names
+
+
+def has_long_number(words: Sequence[str]) -> bool:
+    """Whether there is something like a telephone number."""
+    return max(map(len, words), default=0) >= 8 and any(len(word) >= 8 and word.isdigit() for word in words)

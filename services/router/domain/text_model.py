@@ -180,9 +180,11 @@ class TextModel:
         owners = np.repeat(np.arange(len(scores)), sizes)
         speaking = np.flatnonzero(spoke > 0)
         speaking = speaking[np.lexsort((self._alphabetical[numbers[speaking]], -spoke[speaking], owners[speaking]))]
-        said = [self.features[number][2:] for number in numbers[speaking].tolist()]
-        ends = np.searchsorted(owners[speaking], np.arange(len(scores)), side="right").tolist()
-        return [tuple(said[start : min(end, start + count)]) for start, end in itertools.pairwise((0, *ends))]
+        starts = np.searchsorted(owners[speaking], np.arange(len(scores)))
+        most = speaking[np.arange(len(speaking)) - starts[owners[speaking]] < count]
+        said = [self.features[number][2:] for number in numbers[most].tolist()]
+        ends = np.searchsorted(owners[most], np.arange(len(scores)), side="right").tolist()
+        return [tuple(said[start:end]) for start, end in itertools.pairwise((0, *ends))]
 
 
 _TELLING = frozenset({"w:", "b:"})
