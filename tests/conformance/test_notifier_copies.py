@@ -398,6 +398,10 @@ async def test_caps_see_what_a_person_has_and_what_is_under_way_in_other_broadca
         PERSONS[2]: (0, 0, 1),
     }
     assert await book.ledger.recent(copies, broadcast_id="b1", now=now) == {}
+    await book.record(chunk, copy_of(2), Park("zalo.answer_lost", "reset"))
+    assert await book.ledger.abandon("b1", PERSONS[2], by="an", now=now)
+    recent = await book.ledger.recent(copies, broadcast_id="b2", now=now)
+    assert recent[PERSONS[2]].had.in_a_day == 1, "who gave it up did not know whether it came"
     later = await book.ledger.had({PERSONS[0]: [f"{OA_ID}:20"]}, now=now + timedelta(days=2))
     assert (later[PERSONS[0]].in_a_day, later[PERSONS[0]].in_a_week) == (0, 1)
 

@@ -61,6 +61,7 @@ LISTED: tuple[Lane, ...] = ("answer", "consultation")
 """Lanes whose messages Zalo's list of a conversation shows; of templates its documentation does not say so."""
 NAMES = unsettled.Names(started_at="marked_at", kind="lane", listed=LISTED, own="copy")
 _MAY_HAVE = ("sending", "sent", "uncertain")
+_GIVEN_UP = "send.abandoned"
 _ROW_FIELDS = {"person": 1, "state": 1, "owner": 1, "attempt": 1, "failures": 1, "due_at": 1, "requested_at": 1}
 
 
@@ -393,11 +394,12 @@ class RecipientLedger:
         return {person: Had(day[person], week[person]) for person in week}
 
     async def _marked(self, citizen_keys: list[str], now: datetime, **narrowed: Any) -> list[Document]:
+        """Copies of the week that these citizens have or may have; who gave one up did not know either."""
         lately = {"citizen_key": {"$in": citizen_keys}, "marked_at": {"$gt": now - WEEK, "$lt": now + DAY}, **narrowed}
-        fields = {"citizen_key": 1, "state": 1, "marked_at": 1}
-        return await patiently(
-            lambda: self._rows.find({**lately, "state": {"$in": list(_MAY_HAVE)}}, fields).to_list(None)
-        )
+        fields = {"citizen_key": 1, "state": 1, "marked_at": 1, "reason": 1}
+        states = {"$in": [*_MAY_HAVE, "failed"]}
+        documents = await patiently(lambda: self._rows.find({**lately, "state": states}, fields).to_list(None))
+        return [one for one in documents if one["state"] != "failed" or one["reason"] == _GIVEN_UP]
 
     # Settling; the same calls as the reply ledger's
 
@@ -509,7 +511,7 @@ class RecipientLedger:
         with store_errors():
             document = await self._rows.find_one_and_update(
                 {"_id": copy_id(broadcast_id, person), "state": "uncertain"},
-                {"$set": {"state": "failed", "reason": "send.abandoned", "abandoned_by": by, "finished_at": now}},
+                {"$set": {"state": "failed", "reason": _GIVEN_UP, "abandoned_by": by, "finished_at": now}},
                 projection={"chunk": 1},
             )
         if document is None:

@@ -243,7 +243,7 @@ class FakeCopies:
             for row in self.rows.values()
             if row.citizen_key in wanted
             and row.marked_at > now - WEEK
-            and row.state in {"sending", "sent", "uncertain"}
+            and (row.state in {"sending", "sent", "uncertain"} or row.reason == "send.abandoned")
         ]
 
     async def recent(self, copies: Sequence[Copy], *, broadcast_id: str, now: datetime) -> dict[str, Recent]:
