@@ -69,13 +69,14 @@ _add(
     'hub ask "cháy nhà ở đường Tô Ký" --page tan-chanh-hiep --user 0901 --json',
 )
 _case = _group("case", "One case.")
-_add(_case, "show", cases.show, "hub case show Q12-261124-0042", "hub case show Q12-261124-0042 --trace")
+_add(_case, "show", cases.show, "hub case show 0042", "hub case show Q12-261124-0042 --trace")
 _cases = _group("cases", "Find cases and answer them.")
 _add(
     _cases,
     "list",
     cases.list_,
     "hub cases list --unit tan-chanh-hiep",
+    "hub cases list Q12-2611",
     "hub cases list --citizen 4000000000000000008:2000000000000000001 --all",
 )
 _add(

@@ -16,6 +16,7 @@ from cli.story import Bar, StoryLine, episodes, tell, waterfall
 from cli.terminal import LOCAL, Terminal, run, seconds_as_text, when
 from cli.window import Window, read_window_rule, window_of
 from shared import topics
+from shared.case_codes import CodeSearch, code_search, load_case_code_prefix
 from shared.collections import chosen_language
 from shared.directory import load_directory
 from shared.errors import ConfigurationError
@@ -24,13 +25,12 @@ from shared.ids import citizen_key, deterministic_id
 from shared.mongo import Binary, Document, Store, store_errors
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
-CODE_PATTERN = re.compile(r"[A-Z0-9]+(-[A-Z0-9]+)*")
 MAX_ROWS = 1_000
 MAX_REPLY_CHARACTERS = 2_000
 
 
 def show(
-    code: Annotated[str, typer.Argument(help="The case's code, such as Q12-261124-0042.")],
+    code: Annotated[str, typer.Argument(help="The case's code, such as Q12-261124-0042, or a number of today: 0042.")],
     trace: Annotated[
         bool, typer.Option("--trace", help="Also draw each message's way through the services as a waterfall.")
     ] = False,
@@ -42,13 +42,15 @@ def show(
     did, and what could not be handled. The texts of the citizen are shown: run it where only officers look.
     """
     terminal = Terminal(as_json=as_json)
-    run(terminal, _show(terminal, code.upper(), trace=trace))
+    run(terminal, _show(terminal, code, trace=trace))
 
 
-async def _show(terminal: Terminal, code: str, *, trace: bool) -> None:
+async def _show(terminal: Terminal, typed: str, *, trace: bool) -> None:
     settings = load_settings()
+    meant = _meant(settings, typed)
     async with opened_store(settings) as store:
-        case = await find_case(store, code)
+        case = await find_case(store, meant)
+        code = case["code"]
         messages = await _rows(store, "messages", {"case_code": code}, "sent_at")
         message_ids = [message["_id"] for message in messages]
         key = case_citizen_key(case)
@@ -164,22 +166,36 @@ def _print_waterfall(terminal: Terminal, episode: Episode) -> None:
 
 
 def list_(
+    code: Annotated[
+        str | None,
+        typer.Argument(help="Only cases with this code, its beginning, or this number of today.", show_default=False),
+    ] = None,
     unit: Annotated[str | None, typer.Option(help="Only of this unit (slug).", show_default=False)] = None,
-    only_open: Annotated[bool, typer.Option("--open/--all", help="Only open cases, or closed ones too.")] = True,
+    only_open: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--all", help="Only open cases, or closed ones too; with a code all, else open.", show_default=False
+        ),
+    ] = None,
     citizen: Annotated[str | None, typer.Option(help="Only of this citizen, as OA:USER.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_ROWS)] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List cases as officers work on them: emergencies first, then by deadline."""
     terminal = Terminal(as_json=as_json)
-    run(terminal, _list(terminal, unit, citizen, only_open=only_open, limit=limit))
+    only_open = code is None if only_open is None else only_open
+    run(terminal, _list(terminal, code, unit, citizen, only_open=only_open, limit=limit))
 
 
-async def _list(terminal: Terminal, unit: str | None, citizen: str | None, *, only_open: bool, limit: int) -> None:
+async def _list(
+    terminal: Terminal, typed: str | None, unit: str | None, citizen: str | None, *, only_open: bool, limit: int
+) -> None:
     settings = load_settings()
     if unit is not None:
         _require_unit(settings, unit)
     query: Document = {"unit": unit, "citizen_key": citizen}
+    if typed is not None:
+        query["code"] = _code_query(_meant(settings, typed))
     query = {name: value for name, value in query.items() if value is not None}
     if only_open:
         query["is_open"] = True
@@ -221,7 +237,7 @@ def _due(case: Document) -> str:
 
 
 def reply(
-    code: Annotated[str, typer.Argument(help="The case's code.")],
+    code: Annotated[str, typer.Argument(help="The case's whole code; a bare number could be another day's.")],
     text: Annotated[str, typer.Argument(help="What the citizen gets to read; at most 2,000 characters.")],
     officer: Annotated[
         str | None, typer.Option(help="Who answers; without it HUB_OFFICER.", show_default=False)
@@ -242,15 +258,13 @@ def reply(
     terminal = Terminal(as_json=as_json)
     run(
         terminal,
-        _reply(
-            terminal, code.upper(), text.strip(), officer=officer, close=close, request_id=request_id, dry_run=dry_run
-        ),
+        _reply(terminal, code, text.strip(), officer=officer, close=close, request_id=request_id, dry_run=dry_run),
     )
 
 
 async def _reply(
     terminal: Terminal,
-    code: str,
+    typed: str,
     text: str,
     *,
     officer: str | None,
@@ -274,8 +288,12 @@ async def _reply(
             "Shorten it, or send it in parts.",
             exit_code=ExitCode.USAGE,
         )
+    meant = _meant(settings, typed)
+    if len(meant.codes) != 1:
+        raise _not_a_code(typed)
     async with opened_store(settings) as store:
-        case = await find_case(store, code)
+        case = await find_case(store, meant)
+        code = case["code"]
         newest = await _newest_message(store, code)
         window = await _window(store, settings, case, newest)
     event = OfficerActed(
@@ -357,29 +375,50 @@ def _window_in_words(window: Window) -> str:
             return f"[red]window {other}[/red]; {last}"
 
 
-async def find_case(store: Store, code: str) -> Document:
-    """A case by its code.
+def _meant(settings: CliSettings, typed: str) -> CodeSearch:
+    """Which cases the operator means.
 
     Raises:
-        CommandError: there is none.
+        CommandError: that is no code, no beginning of one and no number.
     """
-    if not CODE_PATTERN.fullmatch(code):
-        raise CommandError(
-            "code_malformed",
-            f"{code!r} is no case code.",
-            "A code looks like Q12-261124-0042. `hub cases list` shows them.",
-            exit_code=ExitCode.USAGE,
-        )
+    today = datetime.now(LOCAL).date()
+    meant = code_search(typed, today=today, prefix=load_case_code_prefix(settings.data_dir))
+    if meant is None:
+        raise _not_a_code(typed)
+    return meant
+
+
+def _code_query(meant: CodeSearch) -> Document:
+    return {"$in": list(meant.codes)} if meant.codes else {"$regex": f"^{re.escape(meant.prefix)}"}
+
+
+def _not_a_code(typed: str) -> CommandError:
+    return CommandError(
+        "code_malformed",
+        f"{typed!r} is no case code.",
+        "A code looks like Q12-261124-0042. `hub cases list` shows them.",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+async def find_case(store: Store, meant: CodeSearch) -> Document:
+    """The one case that is meant.
+
+    Raises:
+        CommandError: there is none, or only the beginning of a code was typed.
+    """
+    if not meant.codes:
+        raise _not_a_code(meant.prefix)
     with store_errors():
-        case = await store["cases"].find_one({"code": code})
-    if case is None:
+        found = await store["cases"].find({"code": _code_query(meant)}).sort([("code", -1)]).limit(1).to_list(1)
+    if not found:
         raise CommandError(
             "case_not_found",
-            f"There is no case {code}.",
+            f"There is no case {' and no '.join(meant.codes)}.",
             "`hub cases list --all` shows them.",
             exit_code=ExitCode.NOT_FOUND,
         )
-    return case
+    return found[0]
 
 
 def case_citizen_key(case: Document) -> str:

@@ -28,6 +28,7 @@ from services.console.live import LiveHub
 from services.console.settings import ConsoleSettings
 from services.console.texts import load_texts
 from services.console.web import ConsoleDeps, Protect, Receive, Scope, Send, StaticFiles, Visit, build_templates
+from shared.case_codes import load_case_code_prefix
 from shared.directory import load_directory
 from shared.errors import StoreUnavailable
 from shared.kafka import EventPublisher, build_broker
@@ -88,6 +89,7 @@ def build_deps(settings: ConsoleSettings, store: Store) -> ConsoleDeps:
         ),
         texts=load_texts(),
         directory=load_directory(settings.data_dir),
+        case_code_prefix=load_case_code_prefix(settings.data_dir),
         windows=load_windows(settings.data_dir),
         quick_replies=load_quick_replies(),
         static=StaticFiles(),

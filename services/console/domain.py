@@ -1,6 +1,5 @@
 """Rules of the officers' page: who sees what, what is urgent, what may be done. Pure: no I/O, no clock."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -408,37 +407,6 @@ def reply_fault(text: str, window: ReplyWindow) -> str | None:
     if window.kind in {"closed", "withdrawn"}:
         return f"reply.window_{window.kind}"
     return None
-
-
-@dataclass(frozen=True)
-class CodeSearch:
-    """What an officer typed into the search box: a whole code or its beginning."""
-
-    prefix: str
-    is_whole: bool
-
-
-_CODE = re.compile(r"^[A-Z0-9]{2,8}-\d{6}-\d{4,}$")
-_RUNNING_NUMBER = re.compile(r"^\d{1,4}$")
-MIN_SEARCH_CHARACTERS = 3
-
-
-def code_search(typed: str, *, today: date, series: str = "Q12") -> CodeSearch | None:
-    """Read the search box; nothing to search for is None.
-
-    A bare number of up to four digits is today's case of that number, since that is how it is said on the phone.
-
-    Args:
-        typed: as it came.
-        today: local date.
-        series: first part of the codes.
-    """
-    text = re.sub(r"[^A-Z0-9\-]", "", unicodedata.normalize("NFKC", typed).upper().replace("–", "-"))
-    if _RUNNING_NUMBER.match(text):
-        return CodeSearch(f"{series}-{today:%y%m%d}-{int(text):04d}", is_whole=True)
-    if len(text) < MIN_SEARCH_CHARACTERS:
-        return None
-    return CodeSearch(text[:32], is_whole=bool(_CODE.match(text)))
 
 
 # -- what may be done ------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from services.console.handlers import SignInDeps
 from services.console.live import LiveHub
 from services.console.settings import ConsoleSettings
 from services.console.texts import Texts
+from shared.case_codes import CodeSearch, code_search
 from shared.directory import Directory, DirectoryView
 from shared.events import LANGUAGES, Language
 from shared.mongo import Store
@@ -124,6 +125,7 @@ class ConsoleDeps:
     sign_in: SignInDeps
     texts: dict[Language, Texts]
     directory: Directory
+    case_code_prefix: str
     windows: tuple[WindowRule, ...]
     quick_replies: tuple[QuickReply, ...]
     static: StaticFiles
@@ -142,6 +144,10 @@ class ConsoleDeps:
     def today(self) -> date:
         """The day in the officers' time zone."""
         return datetime.now(LOCAL_TIME).date()
+
+    def code_search(self, typed: str) -> CodeSearch | None:
+        """Which cases somebody means who typed this today."""
+        return code_search(typed, today=self.today(), prefix=self.case_code_prefix)
 
     def units(self) -> DirectoryView:
         """The directory of today."""

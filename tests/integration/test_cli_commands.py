@@ -18,7 +18,9 @@ from cli.app import app
 from cli.commands.cases import reply_id
 from cli.kafka_admin import KafkaAdmin
 from cli.settings import load_settings
+from cli.terminal import LOCAL
 from shared import topics
+from shared.case_codes import case_code
 from shared.collections import create_indexes
 from shared.dead_letter import DeadLetter, DeadLetters
 from shared.events import OfficerActed
@@ -305,6 +307,24 @@ def test_the_story_of_a_case_has_every_step_and_reason(hub: Hub) -> None:
     reasons = [reason for line in story["story"] for reason in line["reasons"]]
     assert reasons == ["rule.tip.drugs", "unit.page", "window.closed", "handler.failed"]
     assert story["case"]["code"] == "Q12-261124-0042"
+
+
+def test_a_number_is_todays_case_or_else_yesterdays_and_a_beginning_lists_closed_cases_too(hub: Hub) -> None:
+    today = datetime.now(LOCAL).date()
+    todays, yesterdays = (case_code("Q12", today - timedelta(days=ago), 42) for ago in (0, 1))
+    last = case_code("Q12", today - timedelta(days=1), 9_999)
+    put(cases=[a_case(todays, is_open=False), a_case(yesterdays), a_case(last)])
+
+    def listed(*arguments: str) -> set[str]:
+        return {case["code"] for case in json.loads(hub("cases", "list", *arguments, "--json").stdout)["items"]}
+
+    assert todays in hub("case", "show", "42").stdout
+    assert last in hub("case", "show", "9999").stdout
+    assert listed("0042") == {todays, yesterdays}
+    assert listed("0042", "--open") == {yesterdays}
+    assert listed(f"{today:%y%m%d}") == {todays}
+    assert "[case_not_found]" in hub("case", "show", "9998", code=3).output
+    assert "[code_malformed]" in hub("cases", "reply", "42", "x", "--officer", "An", code=2).output, "whole codes only"
 
 
 def test_the_queue_of_a_unit_has_emergencies_first_then_the_earliest_deadline(hub: Hub) -> None:

@@ -8,8 +8,9 @@ from fastapi.routing import APIRoute
 from services.console.access import Access, every_route, rule_of
 from services.console.adapters.case_store import CaseRepository
 from services.console.app import build_web
-from services.console.domain import CodeSearch, Scope
+from services.console.domain import Scope
 from services.console.errors import CaseNotFound
+from shared.case_codes import CodeSearch
 from shared.mongo import Document
 from tests.unit.console.house import House, open_house, scratch_name, settings_for
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
@@ -176,8 +177,8 @@ async def test_the_repository_puts_the_scope_into_every_query(house: House) -> N
     repository = CaseRepository(house.store, Scope(frozenset({PAGE})))
     for view in ("open", "waiting", "closed"):
         assert {case.unit for case in await repository.queue(view)} == {PAGE}
-    assert await repository.search(CodeSearch(a_code(900), is_whole=True)) == []
-    assert a_code(900) not in {case.code for case in await repository.search(CodeSearch("Q12", is_whole=False))}
+    assert await repository.search(CodeSearch((a_code(900),))) == []
+    assert a_code(900) not in {case.code for case in await repository.search(CodeSearch(prefix="Q12"))}
     with pytest.raises(CaseNotFound):
         await repository.case(a_code(900))
     foreign = await CaseRepository(house.store, Scope(None)).case(a_code(900))

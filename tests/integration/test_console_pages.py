@@ -4,6 +4,7 @@ import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from PIL import Image
 
 from services.console.adapters.case_store import CaseRepository
 from services.console.domain import Scope
+from shared.case_codes import case_code
 from shared.mongo import Document
 from tests.unit.console.house import LEAD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
@@ -75,6 +77,11 @@ async def test_a_whole_code_leads_straight_to_its_case_and_a_part_to_a_list(hous
         ) as answer:
             assert answer.headers["location"] == f"/cases/{a_code(40)}"
         assert len(codes((await officer.get("/queue?q=Q12-2611"))[1])) == 11
+        numbers = [case_code("Q12", house.deps.today() - timedelta(days=ago), 7) for ago in (0, 1)]
+        for code in reversed(numbers):  # yesterday's is meant until there is one of today
+            await put(house.store, cases=[a_case(int(code[4:10]), code=code)])
+            async with officer.session.get(f"{house.url}/queue", params={"q": "7"}, allow_redirects=False) as answer:
+                assert answer.headers["location"] == f"/cases/{code}"
         assert "Không tìm thấy" in (await officer.get("/queue?q=zzzz"))[1]
 
 

@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from services.console.domain import (
     Case,
     CaseSummary,
     Citizen,
-    CodeSearch,
     Contact,
     Entry,
     Line,
@@ -28,10 +27,12 @@ from services.console.domain import (
     queue_order,
 )
 from services.console.errors import CaseNotFound, PictureNotFound
+from shared.case_codes import CodeSearch
 from shared.collections import chosen_language
 from shared.mongo import Document, Store, store_errors
 
 MAX_QUEUE = 200
+MAX_FOUND = 50
 MAX_LINES = 500
 WAITS_FOR_OFFICER = ("waiting_officer",)
 WAITS_FOR_CITIZEN = ("answered_automatically", "answered_by_officer")
@@ -99,11 +100,12 @@ class CaseRepository:
         }
 
     async def search(self, search: CodeSearch) -> list[CaseSummary]:
-        """Cases whose code is this or begins with it, newest first."""
-        code: Any = search.prefix if search.is_whole else {"$regex": f"^{re.escape(search.prefix)}"}
+        """The case that is meant, or those whose codes begin so, newest first."""
+        code = {"$in": list(search.codes)} if search.codes else {"$regex": f"^{re.escape(search.prefix)}"}
+        limit = 1 if search.codes else MAX_FOUND
         with store_errors():
-            found = self._store["cases"].find(self._mine({"code": code})).sort([("code", -1)]).limit(50)
-            documents = await found.to_list(50)
+            found = self._store["cases"].find(self._mine({"code": code}), _SUMMARY_FIELDS).sort([("code", -1)])
+            documents = await found.limit(limit).to_list(limit)
         return await self._with_excerpts([_summary(document, datetime.now(UTC)) for document in documents])
 
     async def case(self, code: str) -> Case:

@@ -25,7 +25,6 @@ from services.console.domain import (
     ReplyWindow,
     Role,
     Urgency,
-    code_search,
     reply_window,
     scope_of,
 )
@@ -257,12 +256,14 @@ async def list_cases(
     visit: Visiting,
     view: QueueView = "open",
     unit: Annotated[str, Query(max_length=64)] = "",
-    q: Annotated[str, Query(max_length=64, description="a code or its beginning")] = "",
+    q: Annotated[
+        str, Query(max_length=64, description="a code, its beginning, or a number of today such as 0042")
+    ] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_QUEUE)] = 100,
 ) -> QueueOut:
     """The queue in its order: emergencies first, then what is due first."""
     cases = CaseRepository(visit.deps.store, scope_of(visit.officer).narrowed_to(unit))
-    search = code_search(q, today=visit.deps.today()) if q else None
+    search = visit.deps.code_search(q) if q else None
     found = await cases.search(search) if search else await cases.queue(view, limit=limit)
     return QueueOut(cases=[_line(case) for case in found[:limit]], counts=await cases.counts())
 

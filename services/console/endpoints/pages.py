@@ -24,7 +24,6 @@ from services.console.domain import (
     QueueView,
     ReplyWindow,
     as_sent,
-    code_search,
     decision_fault,
     reply_language,
     reply_window,
@@ -67,7 +66,7 @@ class QueuePage:
 
 async def _queue(visit: Visit, view: QueueView, unit: str, typed: str) -> QueuePage:
     cases = CaseRepository(visit.deps.store, scope_of(visit.officer).narrowed_to(unit))
-    search = code_search(typed, today=visit.deps.today()) if typed else None
+    search = visit.deps.code_search(typed) if typed else None
     found = await cases.search(search) if search else await cases.queue(view)
     return QueuePage(view, unit, typed, search is not None, found, await cases.counts())
 

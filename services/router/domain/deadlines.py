@@ -9,6 +9,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.understanding import Category, Urgency
+from shared.case_codes import CodePrefix, case_code
 
 
 class _Data(BaseModel):
@@ -118,7 +119,7 @@ class Windows(_Data):
 class ServiceLevels(_Data):
     """`data/service_levels.yaml`."""
 
-    case_code_prefix: str = Field(pattern=r"^[A-Z0-9]{1,8}$")
+    case_code_prefix: CodePrefix
     working_time: WorkingTime
     windows: Windows
     levels: tuple[ServiceLevel, ...]
@@ -139,4 +140,4 @@ class ServiceLevels(_Data):
 
     def case_code(self, day: date, number: int) -> str:
         """The code people quote, such as Q12-261124-0042."""
-        return f"{self.case_code_prefix}-{day:%y%m%d}-{number:04d}"
+        return case_code(self.case_code_prefix, day, number)

@@ -17,7 +17,6 @@ from services.console.domain import (
     Session,
     WindowRule,
     as_sent,
-    code_search,
     decision_fault,
     mark_of,
     password_fault,
@@ -132,26 +131,6 @@ def test_emergencies_are_on_top_then_what_is_due_first_and_without_deadline_last
     handled_fire = a_summary(code="handled", urgency="emergency", waits_for="citizen", due_at=None)
     ordered = queue_order([later, nothing, handled_fire, overdue, fire])
     assert [case.code for case in ordered][:3] == ["fire", "overdue", "later"]
-
-
-@pytest.mark.parametrize(
-    ("typed", "prefix", "is_whole"),
-    [
-        ("Q12-261124-0042", "Q12-261124-0042", True),
-        (" q12-261124-0042 ", "Q12-261124-0042", True),
-        ("q12–261124–0042", "Q12-261124-0042", True),
-        ("42", "Q12-261124-0042", True),
-        ("0042", "Q12-261124-0042", True),
-        ("Q12-2611", "Q12-2611", False),
-        (".*", None, None),
-        ("", None, None),
-        ("q1", None, None),
-        ("$where", "WHERE", False),
-    ],
-)
-def test_the_search_box_takes_codes_as_people_say_them(typed: str, prefix: str | None, is_whole: bool | None) -> None:
-    search = code_search(typed, today=date(2026, 11, 24))
-    assert (search and search.prefix, search and search.is_whole) == (prefix, is_whole)
 
 
 def test_a_reply_is_counted_after_composition() -> None:
