@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from services.notifier.domain.settlement import Proof
 from shared.events import DeliveryReported, TemplateDelivered
@@ -30,20 +31,18 @@ class ReportStore:
         for report in reports:
             for number, message_id in enumerate(report.message_ids):
                 document_id = report.event_id if number == 0 else f"{report.event_id}:{number}"
-                documents[document_id] = {
-                    "_id": document_id,
-                    "message_id": message_id,
-                    "report": report.report,
-                    "citizen_key": report.citizen_key,
-                    "page": report.page,
-                    "oa_id": report.oa_id,
+                documents[document_id] = _document(
+                    report,
+                    document_id,
+                    message_id=message_id,
+                    report=report.report,
+                    citizen_key=report.citizen_key,
                     # An echo of a picture or a file has no text; it is matched with a send that had none.
-                    "text_sha256": report.text_sha256 or (NO_TEXT if report.report == "echo" else None),
-                    "admin_id": report.admin_id,
-                    "reaction": report.reaction,
-                    "reported_at": report.reported_at,
-                    "correlation_id": report.correlation_id,
-                }
+                    text_sha256=report.text_sha256 or (NO_TEXT if report.report == "echo" else None),
+                    admin_id=report.admin_id,
+                    reaction=report.reaction,
+                    reported_at=report.reported_at,
+                )
         await patiently(lambda: insert_new(self._reports, list(documents.values())))
 
     async def add_deliveries(self, deliveries: Sequence[tuple[TemplateDelivered, str]]) -> None:
@@ -52,21 +51,16 @@ class ReportStore:
         Raises:
             StoreUnavailable: some may be kept; repeat the call.
         """
-        documents: dict[str, Document] = {
-            event.event_id: {
-                "_id": event.event_id,
-                "message_id": event.message_id,
-                "report": "received",
-                "send_id": event.tracking_id,
-                "citizen_key": citizen_key,
-                "page": event.page,
-                "oa_id": event.oa_id,
-                "text_sha256": None,
-                "admin_id": None,
-                "reaction": None,
-                "reported_at": event.delivered_at,
-                "correlation_id": event.correlation_id,
-            }
+        documents = {
+            event.event_id: _document(
+                event,
+                event.event_id,
+                message_id=event.message_id,
+                report="received",
+                citizen_key=citizen_key,
+                reported_at=event.delivered_at,
+                send_id=event.tracking_id,
+            )
             for event, citizen_key in deliveries
         }
         await patiently(lambda: insert_new(self._reports, list(documents.values())))
@@ -116,3 +110,17 @@ class ReportStore:
             for document in documents
             if document["report"] in PROVING and document["message_id"] not in by_people
         ]
+
+
+def _document(event: DeliveryReported | TemplateDelivered, document_id: str, **facts: Any) -> Document:
+    """One report about one message; `facts` say what it reports, and of whom."""
+    return {
+        "_id": document_id,
+        "page": event.page,
+        "oa_id": event.oa_id,
+        "text_sha256": None,
+        "admin_id": None,
+        "reaction": None,
+        "correlation_id": event.correlation_id,
+        **facts,
+    }
