@@ -628,8 +628,8 @@ def _show_progress(terminal: Terminal, standing: dict[str, Any]) -> None:
         )
         if late := [one["page"] for one in standing["articles"] if one["reason"] == "article.too_late"]:
             terminal.say(
-                f"[yellow]{', '.join(late)}: Zalo made the article, but that was known only after the broadcast had "
-                "ended. Nobody was shown it: write a new broadcast to these pages.[/yellow]"
+                f"[yellow]{', '.join(late)}: Zalo made the article, but that was known only hours after the "
+                "broadcast had ended. Nobody was shown it: write a new broadcast to these pages.[/yellow]"
             )
     elif standing["reasons"]:
         terminal.table(

@@ -23,7 +23,7 @@ OPEN: frozenset[ArticleState] = frozenset({"queued", "calling"})
 NOT_SENT = "send.not_sent_by_person"
 """Reason of a page whose article a person looked for at Zalo's and did not find."""
 TOO_LATE = "article.too_late"
-"""Reason of a page whose article Zalo proved to have made only after the broadcast had ended: nobody is shown it."""
+"""Reason of a page whose article Zalo proved to have made only hours after the broadcast ended: nobody is shown it."""
 FIRST_LOOK = timedelta(seconds=3)
 """Zalo works some seconds on a new article before it has an id."""
 _LOOKS = (

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from services.notifier.domain.articles import OPEN, TOO_LATE, ArticleOutcome, ArticleSend, after, next_look
 from services.notifier.domain.broadcast import ArticleContent, Broadcast, NotAllowed, Snapshot, act
@@ -211,7 +211,11 @@ class ArticleSender:
 
     async def _finish(self, broadcast: Broadcast) -> None:
         crash_point("notifier.article.before_finish")
-        done = act(broadcast, "finish", by=SCHEDULER, at=self._outside.clock.now())
+        await self._act(broadcast, "finish")
+
+    async def _act(self, broadcast: Broadcast, action: Literal["finish", "reopen"]) -> None:
+        """Do one thing as the scheduler; where somebody was faster, the next look sees what they did."""
+        done = act(broadcast, action, by=SCHEDULER, at=self._outside.clock.now())
         if not isinstance(done, NotAllowed) and await self._outside.broadcasts.save(done):
             log.info("broadcast.moved", broadcast=broadcast.id, state=done.state, people=done.snapshot.people)
 
@@ -239,9 +243,10 @@ class ArticleSender:
         crash_point("notifier.article.after_claim")
         broadcast = await self._outside.broadcasts.read(send.broadcast_id)
         article = None if broadcast is None else broadcast.draft.content.article
-        if broadcast is None or article is None or broadcast.state in {"cancelled", "done"}:
-            is_late = broadcast is not None and broadcast.state == "done"
-            await self._skip(send, TOO_LATE if is_late else "broadcast.cancelled")
+        if broadcast is None or article is None or broadcast.state == "cancelled":
+            await self._skip(send, "broadcast.cancelled")
+        elif broadcast.state == "done":
+            await self._go_on_late(send, broadcast, now)
         elif broadcast.state != "running":
             await self._put_off(send, now + PAUSE, send.reason)
         elif (refusal := await self._refusal(send, broadcast, article)) is not None:
@@ -249,6 +254,14 @@ class ArticleSender:
         else:
             await self._step(send, article)
         return True
+
+    async def _go_on_late(self, send: ArticleSend, broadcast: Broadcast, now: datetime) -> None:
+        """Zalo proved this article only after all other pages were done: go on with it while it is still news."""
+        if now - (broadcast.finished_at or now) >= self._outside.forecaster.rulebook.rules.copy_look_up.retry_within:
+            await self._skip(send, TOO_LATE)
+            return
+        await self._act(broadcast, "reopen")
+        await self._put_off(send, now, send.reason)
 
     async def _refusal(self, send: ArticleSend, broadcast: Broadcast, article: ArticleContent) -> LaneRefused | None:
         """Why this page must not go on now; asked before each step that people could notice."""

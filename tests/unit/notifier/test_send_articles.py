@@ -352,7 +352,8 @@ async def test_another_replica_does_not_repeat_a_call_that_a_dead_one_may_have_m
     assert desk.state() == "done"
 
 
-async def test_an_article_proven_after_its_broadcast_ended_is_shown_to_nobody_and_says_so(desk: Desk) -> None:
+async def late_article(desk: Desk, *, after_seconds: float) -> None:
+    """One whose call outlives its lease: the broadcast ends without it, then Zalo proves to have made it."""
     await desk.begin()
     await desk.sender.look()
     slow = await desk.rows.claim(owner="slow", now=desk.clock.now())
@@ -362,10 +363,23 @@ async def test_an_article_proven_after_its_broadcast_ended_is_shown_to_nobody_an
     await desk.work(seconds=4)
     assert (desk.row().state, desk.state()) == ("uncertain", "done")
 
-    late = after(slow, Got("token"), schedules=RULES.schedules, now=desk.clock.now())
-    await desk.rows.record(slow, late)
+    desk.clock.advance(after_seconds)
+    await desk.rows.record(slow, after(slow, Got("token"), schedules=RULES.schedules, now=desk.clock.now()))
     await desk.work(seconds=4)
 
+
+async def test_an_article_proven_soon_after_its_broadcast_ended_opens_it_again_and_is_shown(desk: Desk) -> None:
+    await late_article(desk, after_seconds=600)
+
+    assert desk.zalo.calls == ["verify", "broadcast"]
+    assert (desk.row().state, desk.state()) == ("sent", "done")
+    assert [one.action for one in desk.broadcasts.broadcasts["b1"].history][-3:] == ["finish", "reopen", "finish"]
+
+
+async def test_an_article_proven_hours_after_its_broadcast_ended_is_shown_to_nobody_and_says_so(desk: Desk) -> None:
+    await late_article(desk, after_seconds=RULES.copy_look_up.retry_within.total_seconds())
+
     assert desk.zalo.calls == []
+    assert desk.state() == "done"
     assert (desk.row().state, desk.row().reason) == ("skipped", "article.too_late")
     assert article_progress([desk.row()]).reasons == {("skipped", "article.too_late"): 5}
