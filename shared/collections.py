@@ -123,9 +123,9 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         (_index("oa_id", "is_follower"), _index("user_id_by_app"), _index("person")),
     ),
     CollectionSpec(
-        "person_withdrawals",
+        "persons",
         "notifier",
-        "until when what a person chose is erased on all pages, also where it arrives later",
+        "what one person said for all pages, also those not known yet: a stop, and when they withdrew",
     ),
     CollectionSpec(
         "broadcasts",

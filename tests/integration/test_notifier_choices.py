@@ -86,6 +86,19 @@ async def test_a_stop_outlives_the_withdrawal_on_the_page_where_it_was_said(stor
     assert [view.reach.opted_out for view in await seen(store)] == [True, True]
 
 
+async def test_a_stop_holds_on_a_page_that_is_known_only_after_the_withdrawal_on_the_page_where_it_was_said(
+    store: Store,
+) -> None:
+    contacts = ContactStore(store)
+    await contacts.learn([chose("broadcasts", False, NOW, **THERE)])
+    await contacts.learn([changed("withdrawn", NOW + MINUTE, **THERE)])
+    await contacts.learn([changed("followed", NOW + 2 * MINUTE, **HERE)])
+
+    assert {view.reach.page: view.reach.opted_out for view in await seen(store)} == {PAGE: True, "hiep-thanh": True}
+    await contacts.learn([chose("broadcasts", True, NOW + 3 * MINUTE, **HERE)])
+    assert [view.reach.opted_out for view in await seen(store) if view.reach.page == PAGE] == [False]
+
+
 async def test_no_order_and_no_repetition_of_events_changes_what_is_true_in_the_end(store: Store) -> None:
     """Choices, follows and unfollows of one person on two pages; some at the same moment."""
     events: list[ContactFacts] = [
@@ -153,7 +166,7 @@ async def test_no_older_choice_on_any_page_outlives_a_withdrawal_on_one_in_any_o
         events = [chose("broadcasts", False, NOW, **HERE), *_history(chance)]
         for _ in range(2):
             await store["contacts"].delete_many({})
-            await store["person_withdrawals"].delete_many({})
+            await store["persons"].delete_many({})
             order = [*events, *chance.sample(events, 3)]
             chance.shuffle(order)
             batches = [merged(batch) for batch in _batches(order, chance)]
@@ -170,7 +183,8 @@ async def _told(store: Store) -> set[tuple[Any, ...]]:
         view = views[document["_id"]]
         chosen = contact_choices(document).chosen
         kept = frozenset((key, one.at) for key, one in chosen.items() if key[0] != "broadcasts")
-        stopped = view.reach.opted_out if view.reach.page == PAGE else None
+        # A stranger gets nothing; who they are decides when they write again.
+        stopped = view.reach.opted_out if view.reach.page == PAGE or view.person == person_of(BY_APP) else None
         told.add((view.person, view.reach.page, view.topics, view.wards, view.language, stopped, kept))
     return told
 
@@ -210,7 +224,7 @@ def _expected(events: Sequence[ContactFacts]) -> set[tuple[Any, ...]]:
                 wanted.topics,
                 wanted.wards,
                 wanted.language,
-                True if where is HERE else None,
+                True if where is HERE or is_known else None,
                 frozenset((name, one.at) for name, one in kept[key].items()),
             )
         )
@@ -222,6 +236,7 @@ async def _learnt_in_many_orders(store: Store, events: Sequence[ContactFacts]) -
     chance = random.Random(20261127)
     for _ in range(12):
         await store["contacts"].delete_many({})
+        await store["persons"].delete_many({})
         contacts = ContactStore(store)
         order = [*events, *chance.sample(events, 4)]
         chance.shuffle(order)

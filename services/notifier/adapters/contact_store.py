@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,6 @@ from shared.mongo import (
     UpdateMany,
     UpdateOne,
     bulk_update,
-    keep_latest,
     patiently,
     store_errors,
     value_of_each,
@@ -32,11 +32,11 @@ _TAG_KEY_LENGTH = 16
 
 
 class ContactStore:
-    """The `contacts` collection."""
+    """The `contacts` collection, and `persons`: what one said for all pages."""
 
     def __init__(self, store: Store) -> None:
         self._contacts = store["contacts"]
-        self._withdrawals = store["person_withdrawals"]
+        self._persons = store["persons"]
 
     async def learn(self, facts: Sequence[ContactFacts]) -> None:
         """Add facts; one entry for each citizen. Facts may repeat and come in any order.
@@ -47,42 +47,54 @@ class ContactStore:
         Raises:
             StoreUnavailable: some may be learnt; repeat the call.
         """
-        # The mark is written before, and asked for after everything else: so of a withdrawal and of an older choice
-        # that are learnt at once, in two replicas, one sees the other.
-        withdrawn = [
-            (person_of(fact.user_id_by_app), fact.withdrawn_at)
-            for fact in facts
-            if fact.withdrawn_at is not None and fact.user_id_by_app is not None
-        ]
-        await keep_latest(self._withdrawals, "withdrawn_at", withdrawn)
+        # What holds on all pages is written before, and asked for after everything else: so of two facts about a
+        # person that are learnt at once, in two replicas, one sees the other.
+        await self._keep_of_persons(facts)
         updates = [UpdateOne({"_id": fact.citizen_key}, _learning(fact), upsert=True) for fact in facts]
-        refused = await patiently(lambda: bulk_update(self._contacts, updates))
-        # A stop goes to all contacts of the person that are there now: a withdrawal on one page, which makes that
-        # contact a stranger, must not take it along. Pages that are followed later read it from these. Other choices
-        # stay where they were made, since a withdrawal ends them.
-        everywhere = [
-            UpdateMany({"person": person_of(fact.user_id_by_app)}, _choosing(stop))
-            for fact in facts
-            if fact.user_id_by_app is not None
-            and (stop := {key: one for key, one in fact.chosen.items() if key[0] == "broadcasts"})
-        ]
-        await patiently(lambda: bulk_update(self._contacts, everywhere))
-        if refused:  # two replicas made the same new contact at once: it is there now, so the update finds it
-            await patiently(lambda: bulk_update(self._contacts, [updates[index] for index in refused]))
-        await self._forget_withdrawn({person_of(one.user_id_by_app) for one in facts if one.user_id_by_app is not None})
+        while updates:  # another replica made one of them at the same time: it is there now, so the update finds it
+            updates = [updates[index] for index in await patiently(partial(bulk_update, self._contacts, updates))]
+        await self._hold_on_all_pages(
+            {person_of(one.user_id_by_app) for one in facts if one.user_id_by_app is not None}
+        )
 
-    async def _forget_withdrawn(self, persons: Collection[str]) -> None:
-        """Erase what these persons chose, on whatever page, before they withdrew on any."""
+    async def _keep_of_persons(self, facts: Sequence[ContactFacts]) -> None:
+        """Keep stops and withdrawals under the person's name, which outlives what a page knows of them."""
+        updates = []
+        for fact in facts:
+            stages = _choosing({key: one for key, one in fact.chosen.items() if key == _STOP})
+            if fact.withdrawn_at is not None:
+                stages.append({"$set": {"withdrawn_at": {"$max": ["$withdrawn_at", fact.withdrawn_at]}}})
+            if stages and fact.user_id_by_app is not None:
+                updates.append(UpdateOne({"_id": person_of(fact.user_id_by_app)}, stages, upsert=True))
+        while updates:
+            updates = [updates[index] for index in await patiently(partial(bulk_update, self._persons, updates))]
+
+    async def _hold_on_all_pages(self, persons: Collection[str]) -> None:
+        """Bring what holds for these persons to all their contacts."""
         if not persons:
             return
         with store_errors():
-            marks = await self._withdrawals.find({"_id": {"$in": list(persons)}}).to_list(None)
-        if not marks:
+            known = await self._persons.find({"_id": {"$in": list(persons)}}).to_list(None)
+        await self._stop({one["_id"]: contact_choices(one).chosen for one in known})
+        await self._forget({one["_id"]: one["withdrawn_at"] for one in known if "withdrawn_at" in one})
+
+    async def _stop(self, chosen: Mapping[str, Mapping[Key, Chosen]]) -> None:
+        """Tell contacts whether their person wants no broadcasts: one that withdraws does not take that along."""
+        updates = [
+            UpdateMany({"person": person, "choices.broadcasts.by": {"$ne": stop[_STOP].by}}, _choosing(stop))
+            for person, stop in chosen.items()
+            if stop
+        ]
+        await patiently(lambda: bulk_update(self._contacts, updates))
+
+    async def _forget(self, withdrawals: Mapping[str, datetime]) -> None:
+        """Erase what persons chose, on whatever page, before they withdrew on any; their last withdrawals by person."""
+        if not withdrawals:
             return
-        withdrawn_at = value_of_each({mark["_id"]: mark["withdrawn_at"] for mark in marks}, field="person")
+        withdrawn_at = value_of_each(withdrawals, field="person")
         lists = [f"choices.{subject}" for subject in _LISTED]
         theirs: Document = {
-            "person": {"$in": [mark["_id"] for mark in marks]},
+            "person": {"$in": list(withdrawals)},
             "$or": [{name: {"$exists": True}} for name in lists],
         }
         erased = {name: _entries_after(withdrawn_at, name, "at") for name in lists}
@@ -238,6 +250,7 @@ def contact_choices(document: Document) -> ContactChoices:
     return ContactChoices(chosen, document.get("withdrawn_at"))
 
 
+_STOP: Key = ("broadcasts", "")
 # What a withdrawal erases, with the moment that says how old it is.
 _ERASED = {"user_id_by_app": "named_at", "named_at": "named_at", "profile": "profile_at", "profile_at": "profile_at"}
 # Of these, the entries that are not newer. A stop stays: it is what keeps us from writing.
