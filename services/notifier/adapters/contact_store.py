@@ -1,9 +1,11 @@
 """Contacts in MongoDB: one citizen on one page. Every write is the newest of moments, so that order does not matter."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from services.notifier.domain.choices import Chosen, ContactChoices, Key
@@ -19,6 +21,7 @@ from shared.mongo import (
     UpdateMany,
     UpdateOne,
     bulk_update,
+    insert_new,
     patiently,
     store_errors,
     value_of_each,
@@ -28,6 +31,8 @@ from shared.telemetry import get_logger
 log = get_logger()
 BACK_FILL = 1_000
 BACK_FILL_PAUSE_SECONDS = 5.0
+LEARNT_AT_ONCE = 25
+"""Facts of one update: each contact looks its own up in a list of so many."""
 _TAG_KEY_LENGTH = 16
 
 
@@ -50,12 +55,31 @@ class ContactStore:
         # What holds on all pages is written before, and asked for after everything else: so of two facts about a
         # person that are learnt at once, in two replicas, one sees the other.
         await self._keep_of_persons(facts)
-        updates = [UpdateOne({"_id": fact.citizen_key}, _learning(fact), upsert=True) for fact in facts]
-        while updates:  # another replica made one of them at the same time: it is there now, so the update finds it
-            updates = [updates[index] for index in await patiently(partial(bulk_update, self._contacts, updates))]
+        await self._make(facts)
+        alike: dict[tuple[Any, ...], list[ContactFacts]] = defaultdict(list)
+        for fact in facts:
+            alike[_form(fact)].append(fact)
+        for same in alike.values():
+            for start in range(0, len(same), LEARNT_AT_ONCE):
+                part = same[start : start + LEARNT_AT_ONCE]
+                theirs = {"_id": {"$in": [fact.citizen_key for fact in part]}}
+                await patiently(partial(self._contacts.update_many, theirs, _learning(part)))
         await self._hold_on_all_pages(
             {person_of(one.user_id_by_app) for one in facts if one.user_id_by_app is not None}
         )
+
+    async def _make(self, facts: Sequence[ContactFacts]) -> None:
+        """Let there be a contact for each fact; what is known of a new one follows."""
+        wanted = {fact.citizen_key: fact for fact in facts}
+        with store_errors():
+            there = await self._contacts.find({"_id": {"$in": list(wanted)}}, {"_id": 1}).to_list(None)
+        for contact in there:
+            wanted.pop(contact["_id"], None)
+        new: list[Document] = [
+            {"_id": key, "oa_id": fact.oa_id, "user_id": fact.user_id, "page": fact.page, "person": person_of(key)}
+            for key, fact in wanted.items()
+        ]
+        await patiently(lambda: insert_new(self._contacts, new))
 
     async def _keep_of_persons(self, facts: Sequence[ContactFacts]) -> None:
         """Keep stops and withdrawals under the person's name, which outlives what a page knows of them."""
@@ -160,34 +184,56 @@ def person_of(identity: str) -> str:
     return deterministic_id("person", identity)
 
 
-def _learning(fact: ContactFacts) -> list[dict[str, Any]]:
-    """One update as stages: moments first, then what follows from them.
+_MOMENTS = {
+    "last_interaction_at": "interaction_at",
+    "followed_at": "followed_at",
+    "unfollowed_at": "unfollowed_at",
+    "withdrawn_at": "withdrawn_at",
+}
+
+
+def _form(fact: ContactFacts) -> tuple[Any, ...]:
+    """The same of facts that one update can add: what a citizen told or chose is written for each by itself."""
+    if fact.profile is not None or fact.tags or fact.chosen or fact.withdrawn_at is not None:
+        return (fact.citizen_key,)
+    return (fact.user_id_by_app is None, *(getattr(fact, name) is None for name in _MOMENTS.values()))
+
+
+def _learning(facts: Sequence[ContactFacts]) -> list[dict[str, Any]]:
+    """One update of contacts as stages: moments first, then what follows from them.
 
     Texts of people are wrapped in `$literal`: one that begins with `$` would otherwise be read as a field's name.
+
+    Args:
+        facts: of one form.
     """
-    moments = {
-        "last_interaction_at": fact.interaction_at,
-        "followed_at": fact.followed_at,
-        "unfollowed_at": fact.unfollowed_at,
-        "withdrawn_at": fact.withdrawn_at,
-    }
+    fact = facts[0]
+
+    def each(value: Callable[[ContactFacts], Any]) -> Any:
+        if len(facts) == 1:
+            return {"$literal": value(fact)}
+        return value_of_each({one.citizen_key: value(one) for one in facts})
+
     first: dict[str, Any] = {
-        "oa_id": {"$literal": fact.oa_id},
-        "user_id": {"$literal": fact.user_id},
-        "page": {"$literal": fact.page},
-        **{name: {"$max": [f"${name}", at]} for name, at in moments.items() if at is not None},
+        "page": each(lambda one: one.page),
+        **{
+            name: {"$max": [f"${name}", each(attrgetter(of_fact))]}
+            for name, of_fact in _MOMENTS.items()
+            if getattr(fact, of_fact) is not None
+        },
     }
     withdrawn = {"$ifNull": ["$withdrawn_at", EPOCH]}
     # What a person told us is erased by a withdrawal, and older facts that come late do not bring it back.
     second: dict[str, Any] = {
         "is_follower": {"$gt": [{"$ifNull": ["$followed_at", EPOCH]}, {"$ifNull": ["$unfollowed_at", EPOCH]}]},
-        "person": {"$ifNull": ["$person", person_of(fact.citizen_key)]},
+        "person": {"$ifNull": ["$person", each(lambda one: person_of(one.citizen_key))]},
     }
     if fact.user_id_by_app is not None:
-        is_told: dict[str, Any] = {"$gt": [fact.named_at, withdrawn]}
-        second["user_id_by_app"] = {"$cond": [is_told, {"$literal": fact.user_id_by_app}, "$user_id_by_app"]}
-        second["person"] = {"$cond": [is_told, person_of(fact.user_id_by_app), second["person"]]}
-        second["named_at"] = {"$cond": [is_told, {"$max": ["$named_at", fact.named_at]}, "$named_at"]}
+        named_at = each(lambda one: one.named_at)
+        is_told: dict[str, Any] = {"$gt": [named_at, withdrawn]}
+        second["user_id_by_app"] = {"$cond": [is_told, each(lambda one: one.user_id_by_app), "$user_id_by_app"]}
+        second["person"] = {"$cond": [is_told, each(lambda one: person_of(one.user_id_by_app or "")), second["person"]]}
+        second["named_at"] = {"$cond": [is_told, {"$max": ["$named_at", named_at]}, "$named_at"]}
     if fact.profile is not None:
         is_newer: dict[str, Any] = {
             "$and": [
