@@ -12,6 +12,7 @@ What is asked of the ledger is asked by its port, so that the machine runs on th
 """
 
 import asyncio
+import inspect
 import re
 from collections import Counter
 from collections.abc import Coroutine, Sequence
@@ -24,6 +25,7 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.notifier.adapters import recipient_ledger
 from services.notifier.adapters.lane_rules import load_lane_book
 from services.notifier.adapters.zalo_copies import Address, Form
 from services.notifier.domain.audience import ContactView
@@ -33,7 +35,7 @@ from services.notifier.domain.lanes import Hours, Reach
 from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
 from services.notifier.domain.rulebook import Rulebook
 from services.notifier.domain.settlement import Proof
-from services.notifier.handlers import send_copies
+from services.notifier.handlers import build_audience, send_broadcasts, send_copies
 from services.notifier.handlers.send_broadcasts import BroadcastRunner
 from services.notifier.handlers.send_copies import BroadcastAdapters, BroadcastLimits
 from services.notifier.handlers.settle import ByList, Settlement
@@ -84,12 +86,21 @@ Meanwhile = Literal["pause", "resume", "cancel", "report", "give up", "settle", 
 MEANWHILE: tuple[Meanwhile, ...] = get_args(Meanwhile)
 
 STATES: tuple[CopyState, ...] = get_args(CopyState)
+OPEN: tuple[CopyState, ...] = ("queued", "sending", "uncertain")
 STEPS: dict[CopyState, int] = {"sending": 0, "uncertain": 1, "queued": 2, "sent": 3, "failed": 3, "skipped": 3}
 """Within one attempt a copy's state only grows by these; the last ones are final."""
 
 
+MODULES = (build_audience, send_broadcasts, send_copies, recipient_ledger)
+CRASH_POINTS = tuple(
+    label
+    for module in MODULES
+    for label in re.findall(r'crash_point\("(notifier\.broadcast\.\w+)"\)', inspect.getsource(module))
+)
+
+
 class ProcessDied(BaseException):
-    """The replica is gone in the middle of its calls."""
+    """The replica is gone in the middle of its work."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,7 @@ class BroadcastMachine(RuleBasedStateMachine):
         self.patches: list[Any] = [
             patch.object(send_copies, "STORE_PAUSE_SECONDS", 0.0),
             patch("secrets.randbelow", lambda _: 0),
+            *(patch.object(module, "crash_point", self.on_crash_point) for module in MODULES),
         ]
         for one in self.patches:
             one.start()
@@ -139,6 +151,7 @@ class BroadcastMachine(RuleBasedStateMachine):
         self.book = replace(book, policies=policies)
         self.runners = [self.a_runner() for _ in range(REPLICAS)]
         self.fates: list[Fate] = []
+        self.dies_at: str | None = None
         self.applied: Counter[tuple[str, str]] = Counter()
         self.moments: dict[str, list[datetime]] = {}
         self.messages: list[tuple[str, str, str, datetime, bool]] = []  # id, broadcast, user, moment, echo delivered
@@ -180,12 +193,30 @@ class BroadcastMachine(RuleBasedStateMachine):
         try:
             self.run(self.end())
         finally:
-            for one in self.patches:
-                one.stop()
-            self.loop.close()
+            self.close()
+
+    def close(self) -> None:
+        """Leave nothing patched and no loop open."""
+        for one in self.patches:
+            one.stop()
+        self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
+
+    async def survived(self, work: Coroutine[Any, Any, object]) -> bool:
+        """Let a process do something; False if it died of it."""
+        try:
+            with suppress(StoreUnavailable):
+                await work
+        except ProcessDied:
+            return False
+        return True
+
+    def on_crash_point(self, label: str) -> None:
+        if label == self.dies_at:
+            self.dies_at = None
+            raise ProcessDied
 
     # Zalo
 
@@ -267,46 +298,47 @@ class BroadcastMachine(RuleBasedStateMachine):
         outages: list[bool],
         meanwhile: Sequence[tuple[int, Meanwhile, int]] = (),
     ) -> None:
-        for replica in replicas:
-            await self.runners[replica].look()
-            await self.runners[replica].see_open_chunks()
-            await self.runners[replica].build_all()
-            await self.runners[replica].look()
+        ready = [replica for replica in replicas if await self._alive(replica, self._before_work(replica))]
         self.fates, self.copies.outages = list(fates), list(outages)
-        others = [self._meanwhile(*one) for one in meanwhile]
-        ends = await asyncio.gather(*map(self._one_chunk, replicas), *others)
+        works = [self._alive(replica, self.runners[replica].work_once()) for replica in ready]
+        await asyncio.gather(*works, *(self.survived(self._meanwhile(*one)) for one in meanwhile))
         self.fates, self.copies.outages = [], []
-        for replica, died in zip(replicas, ends, strict=False):
-            if died:
-                self.runners[replica] = self.a_runner()
 
-    async def _one_chunk(self, replica: int) -> bool:
-        try:
-            with suppress(StoreUnavailable):
-                await self.runners[replica].work_once()
-        except ProcessDied:
+    async def _before_work(self, replica: int) -> None:
+        await self.runners[replica].look()
+        await self.runners[replica].see_open_chunks()
+        await self.runners[replica].build_all()
+        await self.runners[replica].look()
+
+    async def _alive(self, replica: int, work: Coroutine[Any, Any, object]) -> bool:
+        """Let a replica do something; if it dies of it another one takes its place."""
+        if await self.survived(work):
             return True
+        self.runners[replica] = self.a_runner()
         return False
 
-    async def _meanwhile(self, turns: int, what: Meanwhile, number: int) -> bool:
+    async def _meanwhile(self, turns: int, what: Meanwhile, number: int) -> None:
         """Let something happen while replicas work, after so many turns of the event loop."""
         for _ in range(turns):
             await asyncio.sleep(0)
-        with suppress(StoreUnavailable):
-            match what:
-                case "pause" | "resume" | "cancel":
-                    await self._person_acts(NAMES[number % len(NAMES)], what)
-                case "report" if self.messages:
-                    await self._report(number % len(self.messages))
-                case "give up":
-                    await self._person_gives_up(number)
-                case "settle":
-                    await self.runners[1].settle_open()
-                case "recount":
-                    await self.runners[1].recount_open()
-                case "end of cancelled":
-                    await self.runners[1].see_open_chunks()
-        return False
+        match what:
+            case "pause" | "resume" | "cancel":
+                await self._person_acts(NAMES[number % len(NAMES)], what)
+            case "report" if self.messages:
+                await self._report(number % len(self.messages))
+            case "give up":
+                await self._person_gives_up(number)
+            case "settle":
+                await self.runners[1].settle_open()
+            case "recount":
+                await self.runners[1].recount_open()
+            case "end of cancelled":
+                await self.runners[1].see_open_chunks()
+
+    @rule(label=st.sampled_from(CRASH_POINTS))
+    def somebody_dies_next(self, label: str) -> None:
+        """Whoever comes to this place first."""
+        self.dies_at = label
 
     @rule(name=st.sampled_from(NAMES), action=st.sampled_from(["pause", "resume", "resume", "cancel"]))
     def person_acts(self, name: str, action: Any) -> None:
@@ -322,7 +354,7 @@ class BroadcastMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.run(self.uncertain()))
     @rule(number=st.integers(0, 30))
     def person_gives_up(self, number: int) -> None:
-        self.run(self._person_gives_up(number))
+        self.run(self.survived(self._person_gives_up(number)))
 
     async def _person_gives_up(self, number: int) -> None:
         """Of the copies that are uncertain they give one up, which may be settled at the same moment."""
@@ -346,7 +378,7 @@ class BroadcastMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.messages)
     @rule(number=st.integers(0, 30), kind=st.sampled_from(["echo", "echo", "received"]))
     def report(self, number: int, kind: Any) -> None:
-        self.run(self._report(number % len(self.messages), kind))
+        self.run(self.survived(self._report(number % len(self.messages), kind)))
 
     async def _report(self, number: int, kind: Any = "echo") -> None:
         message_id, broadcast_id, user_id, at, is_echoed = self.messages[number]
@@ -371,7 +403,7 @@ class BroadcastMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        self.run(self.runners[0].settle_open())
+        self.run(self._alive(0, self.runners[0].settle_open()))
 
     # What must hold
 
@@ -401,17 +433,13 @@ class BroadcastMachine(RuleBasedStateMachine):
                 assert progress.people == broadcast.snapshot.people == PEOPLE
 
     @invariant()
-    def a_copy_only_moves_forward(self) -> None:
+    def the_rows_say_what_is_true_and_only_move_forward(self) -> None:
         for row in self.run(self.rows()):
             now = (row.attempt, STEPS[row.state], row.state)
             before = self.seen.get(row.which, (0, 0, row.state))
             assert now[:2] >= before[:2], (row, before)
             assert before[1] < STEPS["sent"] or now == before, (row, before)
             self.seen[row.which] = now
-
-    @invariant()
-    def a_state_says_what_is_true(self) -> None:
-        for row in self.run(self.rows()):
             if row.state == "sent":
                 assert self.applied[row.which], "called sent, and Zalo does not have it"
             if row.state in {"failed", "skipped", "queued"} and row.which not in self.given_up:
@@ -419,7 +447,8 @@ class BroadcastMachine(RuleBasedStateMachine):
 
     async def end(self) -> None:
         """Resume what is paused, deliver every echo, let Zalo tell its lists, let everything finish, and count."""
-        self.conversations.is_told = True
+        self.conversations.is_told, self.dies_at = True, None
+        rounds_after_end = 0
         for _ in range(60):
             for broadcast in list(self.broadcasts.broadcasts.values()):
                 if broadcast.state == "paused":
@@ -430,11 +459,15 @@ class BroadcastMachine(RuleBasedStateMachine):
                 if not is_echoed:
                     await self._report(number)
             await self.runners[0].settle_open()
+            await self.runners[0].recount_open()
+            rounds_after_end += await self._is_over()
+            if rounds_after_end == 2:
+                break
         rows = await self.rows()
         for name, broadcast in self.broadcasts.broadcasts.items():
             assert broadcast.state in {"done", "cancelled"}, broadcast.state
             progress = await self.copies.progress(name)
-            assert not any(progress.states[open_] for open_ in ("queued", "sending", "uncertain")), progress
+            assert not any(progress.states[one] for one in OPEN), progress
             in_state = {state: len(await self.copies.in_state(name, state, limit=PEOPLE + 1)) for state in STATES}
             assert progress.states == in_state, "the counts are not those of the rows"
         for row in rows:
@@ -442,3 +475,10 @@ class BroadcastMachine(RuleBasedStateMachine):
                 assert (row.state, row.reason) == ("failed", "send.abandoned"), row
             else:
                 assert (row.state == "sent") == bool(self.applied[row.which]), row
+
+    async def _is_over(self) -> bool:
+        for name, broadcast in self.broadcasts.broadcasts.items():
+            states = (await self.copies.progress(name)).states
+            if broadcast.state not in {"done", "cancelled"} or any(states[one] for one in OPEN):
+                return False
+        return True
