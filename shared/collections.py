@@ -3,13 +3,14 @@
 An index is named after its fields, so that `explain` and the checks speak of the same thing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from shared.errors import HubError
 from shared.events import Language
-from shared.mongo import Document, IndexConflict, Store, require_indexes, store_errors
+from shared.mongo import EPOCH, Document, IndexConflict, Store, require_indexes, store_errors
 
 
 class IndexMismatch(HubError):
@@ -264,7 +265,36 @@ async def verify_indexes(store: Store, service: str) -> None:
     await require_indexes(store, indexes_of(service))
 
 
-def chosen_language(contact: Document) -> Language | None:
-    """The language that a citizen of `contacts` chose for answers and news; None of who never did."""
-    chosen: dict[Language, Document] = (contact.get("choices") or {}).get("language") or {}
-    return max(chosen, key=lambda language: (chosen[language]["at"], chosen[language]["by"]), default=None)
+async def contacts_of_person(store: Store, citizen_key: str) -> list[Document]:
+    """A citizen's contact and, after it, the same person's on other pages; empty of whom nothing is known.
+
+    Raises:
+        StoreUnavailable: try again.
+    """
+    contacts = store["contacts"]
+    with store_errors():
+        contact = await contacts.find_one({"_id": citizen_key})
+        if contact is None:
+            return []
+        person = contact.get("person")  # contacts of long ago have none until the notifier names them
+        same = [] if person is None else await contacts.find({"person": person}).to_list(None)
+    return [contact, *(other for other in same if other["_id"] != citizen_key)]
+
+
+def chosen_language(contacts: Iterable[Document]) -> Language | None:
+    """The language that a person chose for answers and news, on whatever page; None of who never did.
+
+    A withdrawal on one page ends what was chosen before it on any.
+
+    Args:
+        contacts: all of one person.
+    """
+    contacts = list(contacts)
+    since = max((contact.get("withdrawn_at") or EPOCH for contact in contacts), default=EPOCH)
+    chosen = [
+        (one["at"], one["by"], language)
+        for contact in contacts
+        for language, one in ((contact.get("choices") or {}).get("language") or {}).items()
+        if one["is_on"] and one["at"] > since
+    ]
+    return max(chosen)[-1] if chosen else None

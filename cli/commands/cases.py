@@ -17,7 +17,7 @@ from cli.terminal import LOCAL, Terminal, run, seconds_as_text, when
 from cli.window import Window, read_window_rule, window_of
 from shared import topics
 from shared.case_codes import CodeSearch, code_search, load_case_code_prefix
-from shared.collections import chosen_language
+from shared.collections import chosen_language, contacts_of_person
 from shared.directory import load_directory
 from shared.errors import ConfigurationError
 from shared.events import OfficerActed
@@ -63,9 +63,7 @@ async def _show(terminal: Terminal, typed: str, *, trace: bool) -> None:
             dead_letters=await _rows(store, "dead_letters", {"key": Binary(key.encode())}, "first_at"),
         )
         traces = await _traces(store, messages) if trace else []
-        with store_errors():
-            contact = await store["contacts"].find_one({"_id": key}, {"choices": 1}) or {}
-    language = chosen_language(contact)
+        language = chosen_language(await contacts_of_person(store, key))
     if terminal.as_json:
         terminal.document(
             {

@@ -295,8 +295,9 @@ def test_the_story_of_a_case_has_every_step_and_reason(hub: Hub) -> None:
     }
     case = a_case()
     chosen = {"en": {"is_on": True, "at": datetime.now(UTC), "by": "a"}}
-    contact = {"_id": f"{case['oa_id']}:{case['user_id']}", "choices": {"language": chosen}}
-    put(cases=[case], messages=[message], reply_ledger=[reply], dead_letters=[letter], contacts=[contact])
+    here: dict[str, Any] = {"_id": f"{case['oa_id']}:{case['user_id']}", "person": "p"}
+    on_another_page: dict[str, Any] = {"_id": "4000000000000000009:1", "person": "p", "choices": {"language": chosen}}
+    put(cases=[case], messages=[message], reply_ledger=[reply], dead_letters=[letter], contacts=[here, on_another_page])
 
     told = hub("case", "show", "q12-261124-0042", "--trace")
     story = json.loads(hub("case", "show", "Q12-261124-0042", "--json").stdout)

@@ -28,7 +28,8 @@ from services.console.domain import (
 )
 from services.console.errors import CaseNotFound, PictureNotFound
 from shared.case_codes import CodeSearch
-from shared.collections import chosen_language
+from shared.collections import chosen_language, contacts_of_person
+from shared.ids import citizen_key
 from shared.mongo import Document, Store, store_errors
 
 MAX_QUEUE = 200
@@ -168,13 +169,12 @@ class CaseRepository:
     async def contact(self, case: Case, lines: Sequence[Line] = ()) -> Contact:
         """When the citizen last did something that opens the window, as far as anybody here knows."""
         await self._still_mine(case)
-        with store_errors():
-            found = await self._store["contacts"].find_one({"_id": f"{case.citizen.oa_id}:{case.citizen.user_id}"})
-        contact = found or {}
+        contacts = await contacts_of_person(self._store, citizen_key(case.citizen.oa_id, case.citizen.user_id))
+        contact = contacts[0] if contacts else {}
         known = [line.at for line in lines if line.side == "citizen"] or [case.summary.last_message_at]
         if contact.get("last_interaction_at") is not None:
             known.append(contact["last_interaction_at"])
-        return Contact(max(known), contact.get("withdrawn_at"), chosen_language(contact))
+        return Contact(max(known), contact.get("withdrawn_at"), chosen_language(contacts))
 
     async def picture(self, attachment_id: str) -> tuple[Picture, bytes]:
         """One attachment with its bytes.
