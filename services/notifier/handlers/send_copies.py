@@ -61,6 +61,9 @@ STORE_PAUSE_SECONDS = 0.5
 PENDING_SECONDS = 5.0
 """How long a copy waits for another broadcast's copy to the same person that is being sent at this moment."""
 NO_TOKEN_PAUSE_SECONDS = 1.0
+DECIDED_FOR = timedelta(seconds=30)
+"""So long after a chunk was prepared its people may be written to; then it is put down, and they are looked at anew.
+A page that may call seldom takes minutes for a chunk, and nobody who says stop is to hear from us minutes later."""
 
 
 @dataclass(frozen=True)
@@ -275,12 +278,15 @@ class ChunkSender:
             elif pause_seconds:
                 await asyncio.sleep(pause_seconds)
         due_at = work.until
-        if work.waiting:  # paused, cancelled, stopping or night: whoever goes on takes it at once
+        if work.waiting:  # paused, cancelled, stopping, night or prepared long ago: whoever goes on takes it at once
             due_at = self._outside.clock.now()
         await self._copies.release(work.chunk, due_at=due_at)
 
     async def _may_go_on(self, work: _Work) -> bool:
-        if self.is_stopping or self._rulebook.quiet_until(work.broadcast.draft, self._outside.clock.now()) is not None:
+        now = self._outside.clock.now()
+        if self.is_stopping or now - work.terms.now >= DECIDED_FOR:
+            return False
+        if self._rulebook.quiet_until(work.broadcast.draft, now) is not None:
             return False
         return await self._outside.broadcasts.state_of(work.broadcast.id) == "running"
 

@@ -117,6 +117,8 @@ class SeenRow:
 class BroadcastMachine(RuleBasedStateMachine):
     """Everything that may happen to two broadcasts, in any order."""
 
+    chunk_persons = 3
+
     def __init__(self) -> None:
         super().__init__()
         self.patches: list[Any] = [
@@ -179,7 +181,7 @@ class BroadcastMachine(RuleBasedStateMachine):
         limits = BroadcastLimits(
             workers=1,
             wave=WAVE,
-            chunk_persons=3,
+            chunk_persons=self.chunk_persons,
             lease=LEASE,
             call_timeout=timedelta(seconds=10),
             lease_margin=timedelta(seconds=2),
