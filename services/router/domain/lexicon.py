@@ -4,16 +4,16 @@ The concepts are data (`data/understanding/concepts/`); they decide nothing by t
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.router.domain.text import PhraseTree, Words, fold, is_either
+from services.router.domain.text import Candidate, PhraseTree, Words, fold, is_either
 
 Marks = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class _Phrases:
+class ConceptPhrases:
     """Phrases that are the same without diacritics, and the features of their concepts.
 
     Attributes:
@@ -55,7 +55,7 @@ class Lexicon:
             concepts: name to phrases, written with diacritics.
         """
         self.phrases = tuple(dict.fromkeys(phrase for phrases in concepts.values() for phrase in phrases))
-        self._tree: PhraseTree[_Phrases] = PhraseTree()
+        self.tree: PhraseTree[ConceptPhrases] = PhraseTree()
         for name, phrases in concepts.items():
             for phrase in phrases:
                 self._add(name, phrase)
@@ -64,20 +64,24 @@ class Lexicon:
         words = fold(phrase)
         if not len(words):
             raise ValueError(f"the concept {name} has a phrase without words: {phrase!r}")
-        node = self._tree.at(words.plain)
+        node = self.tree.at(words.plain)
         if node.entry is None:
-            node.entry = _Phrases(words.plain)
+            node.entry = ConceptPhrases(words.plain)
         node.entry.add(words.marked, name)
 
-    def read(self, words: Words) -> list[str]:
+    def names(self, words: Words, candidates: Iterable[Candidate[ConceptPhrases]]) -> list[str]:
         """Names of what is in the words: `l:` and the concept, or `u:` where one bare word may be another one.
 
         Of phrases inside a longer one only the longer one counts.
+
+        Args:
+            words: of a text.
+            candidates: of the tree for these words.
         """
         found: list[Sequence[str]] = []
         marked, accented = words.marked, words.is_accented
         reach, last_start = 0, -1
-        for start, end, phrases in self._tree.candidates(words.plain):
+        for start, end, phrases in candidates:
             if end <= reach:
                 continue
             written = marked[start:end]

@@ -4,6 +4,7 @@ The names are data (`data/gazetteer/`). A text is looked up once in one index, s
 grow with the number of places.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -231,7 +232,10 @@ class PlaceFinder:
     def _coded(self, words: Words) -> Iterable[Span[_Name]]:
         """Initials with or without a number, numbered quarters, districts and wards."""
         plain = words.plain
-        for at in [at for at, may_be in enumerate(map(self._may_be_code, plain)) if may_be]:
+        may_be = list(map(self._may_be_code, plain))
+        if True not in may_be:
+            return
+        for at in itertools.compress(range(len(plain)), may_be):
             word = plain[at]
             before = plain[at - 1] if at else ""
             after = plain[at + 1] if at + 1 < len(plain) else ""
@@ -264,7 +268,7 @@ class PlaceFinder:
         if _NUMBER.match(after) and not words.ends_clause[at]:
             counts = words.plain[at + 2] if at + 2 < len(words) else ""
             is_amount = counts in self._counted or after[-1] == "k"
-            if initials not in self._weak or words.is_capital[at] or is_introduced:
+            if initials not in self._weak or is_introduced or words.is_capital(at):
                 return self._coded_name(ward, after)
             if not is_amount and after.lstrip("0") in self._numbers.get(ward, ()):
                 return self._coded_name(ward, after)

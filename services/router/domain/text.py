@@ -8,16 +8,17 @@ import bisect
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from services.router.domain.slips import Slips
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 MAX_WORDS = 600
 """Longer texts are read up to here: ten times the longest message that people type, and a bounded time."""
@@ -90,6 +91,19 @@ _IS_NOISY = re.compile(
 )
 _LATIN = str.maketrans(_LOOK_ALIKES)
 _IS_LOOK_ALIKE = re.compile(f"[{''.join(_LOOK_ALIKES)}]")
+_is_ordinary = re.compile(
+    "[\0-\x7fđĐ"
+    + "".join(
+        letter
+        for vowel in "aeiouyAEIOUY"
+        for quality in ("", *_QUALITIES)
+        for tone in ("", *_TONES)
+        if len(letter := unicodedata.normalize("NFC", vowel + quality + tone)) == 1
+    )
+    + "]*"
+).fullmatch
+"""Whether a text has nothing but ASCII and Vietnamese letters, so that nothing of it can be a disguise."""
+
 _WORD = re.compile(r"([^\W_]+)")
 _TONE_INSIDE = re.compile(f"([{_TONE_SIGNS}])([^\\W_]+)")
 
@@ -116,22 +130,33 @@ class Words:
     Attributes:
         plain: without any diacritics.
         marked: with them, the tone at the end of the word.
-        is_capital: whether the word was written in capitals.
         is_accented: whether the sentence of the word is written with diacritics; a forwarded text may be, and the
             words typed before it not.
         ends_clause: whether a mark or line end follows the word.
         sentence: number of the sentence the word stands in.
+        typed: what they were cut from; empty where words of it were taken apart or put together.
     """
 
     plain: tuple[str, ...]
     marked: tuple[str, ...]
-    is_capital: tuple[bool, ...]
     is_accented: tuple[bool, ...]
     ends_clause: tuple[bool, ...] = ()
     sentence: tuple[int, ...] = ()
+    typed: str = ""
 
     def __len__(self) -> int:
         return len(self.plain)
+
+    def is_capital(self, at: int) -> bool:
+        """Whether a word was typed in capitals; hardly ever asked, so that it is looked up only then."""
+        capitals = _capitals(self.typed)
+        return len(capitals) == len(self) and capitals[at]
+
+
+@lru_cache(maxsize=8)
+def _capitals(typed: str) -> list[bool]:
+    same_length = len(typed.lower()) == len(typed)
+    return list(map(str.isupper, _WORD.findall(typed)[:MAX_WORDS])) if same_length else []
 
 
 def _fold_word(word: str) -> tuple[str, str]:
@@ -149,8 +174,6 @@ def plain_word(marked: str) -> str:
 
 def _clean(text: str) -> str:
     """One spelling for each letter; what looks like a Latin letter becomes one, what is not seen goes."""
-    if text.isascii():
-        return text
     if _OTHER_SCRIPTS.search(text):  # a Cyrillic letter with its tone mark is composed only once it is Latin
         text = unicodedata.normalize("NFKD", text)
         text = "".join(_latin_of(letter) for letter in text)
@@ -426,16 +449,15 @@ class _Cut(NamedTuple):
     text: str
     tokens: Sequence[str]
     gaps: Sequence[str]
-    is_capital: Sequence[bool]
-    is_accented: Sequence[bool]
-    ends_clause: Sequence[bool]
-    sentence: Sequence[int]
     may_be_spaced_out: bool
+    is_accented: tuple[bool, ...]
+    ends_clause: tuple[bool, ...]
+    sentence: tuple[int, ...]
 
     def first(self, count: int) -> "_Cut":
         """As if the text ended after so many tokens."""
         tokens, gaps = self.tokens[:count], self.gaps[:count]
-        return self._replace(tokens=tokens, gaps=gaps, is_capital=self.is_capital[:count], **_layout(tokens, gaps))
+        return _Cut(self.text, tokens, gaps, self.may_be_spaced_out, *_layout(tokens, gaps))
 
 
 def fold(text: str, spelling: Spelling | None = None) -> Words:
@@ -451,43 +473,37 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     else:
         meant = _without_disguise(cut, spelling)
         if meant != cut.text:
-            cut = _cut_clean(meant)
+            cut = _cut_clean(meant, _in_latin(meant.lower()))
         syllables = _meant(cut, spelling)
         forms = list(itertools.chain.from_iterable(syllables))
         if len(forms) != len(syllables) or () in syllables:
             return _spread(cut, syllables)
     plain, marked = zip(*forms, strict=True) if forms else ((), ())
-    return Words(
-        plain, marked, tuple(cut.is_capital), tuple(cut.is_accented), tuple(cut.ends_clause), tuple(cut.sentence)
-    )
+    return Words(plain, marked, cut.is_accented, cut.ends_clause, cut.sentence, cut.text)
 
 
 @lru_cache(maxsize=128)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
 def _cut(text: str) -> _Cut:
-    return _cut_clean(_clean(text))
+    if _is_ordinary(text):
+        return _cut_clean(text, text.lower())
+    clean = _clean(text)
+    return _cut_clean(clean, _in_latin(clean.lower()))
 
 
-def _cut_clean(original: str) -> _Cut:
-    lower = original.lower()
-    same_length = len(lower) == len(original)
-    if _IS_LOOK_ALIKE.search(lower):
-        lower = lower.translate(_LATIN)
+def _in_latin(lower: str) -> str:
+    return lower.translate(_LATIN) if _IS_LOOK_ALIKE.search(lower) else lower
+
+
+def _cut_clean(original: str, lower: str) -> _Cut:
     parts = _WORD.split(lower)
     every = parts[1::2]
     tokens, gaps = every[:MAX_WORDS], parts[2 : 2 * MAX_WORDS + 2 : 2]
-    as_typed = _WORD.split(original)[1 : 2 * MAX_WORDS : 2] if same_length and original != lower else ()
-    return _Cut(
-        original,
-        tokens,
-        gaps,
-        is_capital=list(map(str.isupper, as_typed)) if len(as_typed) == len(tokens) else [False] * len(tokens),
-        may_be_spaced_out=list(map(len, every)).count(1) >= SPACED_OUT_LETTERS,
-        **_layout(tokens, gaps),
-    )
+    may_be_spaced_out = list(map(len, every)).count(1) >= SPACED_OUT_LETTERS
+    return _Cut(original, tokens, gaps, may_be_spaced_out, *_layout(tokens, gaps))
 
 
-def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> dict[str, Any]:
-    """Where clauses and sentences end, and which sentences are written with diacritics."""
+def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:
+    """By token: is its sentence written with diacritics, does it end a clause, the number of its sentence."""
     count = len(tokens)
     ends, sentence, accented = [False] * count, [0] * count, [False] * count
     first = number = 0
@@ -503,7 +519,7 @@ def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> dict[str, Any]:
     if first < count:
         sentence[first:] = [number] * (count - first)
         accented[first:] = [_is_accented(tokens[first:])] * (count - first)
-    return {"is_accented": accented, "ends_clause": ends, "sentence": sentence}
+    return tuple(accented), tuple(ends), tuple(sentence)
 
 
 def _is_accented(tokens: Sequence[str]) -> bool:
@@ -537,7 +553,6 @@ def _spread(cut: _Cut, forms: list[Syllables]) -> Words:
     return Words(
         plain,
         marked,
-        _repeated(cut.is_capital, sizes),
         _repeated(cut.is_accented, sizes),
         tuple(ends),
         _repeated(cut.sentence, sizes),
@@ -613,17 +628,32 @@ class PhraseTree(Generic[T]):
             node = node.children.setdefault(word, PhraseTree())
         return node
 
-    def candidates(self, plain: Sequence[str]) -> Iterator[tuple[int, int, T]]:
-        """All phrases whose plain words stand there: start, end and entry, by start and then by end."""
+    def candidates(self, plain: Sequence[str]) -> list["Candidate[T]"]:
+        """All phrases whose plain words stand there, by start and then by end."""
+        found: list[Candidate[T]] = []
         count = len(plain)
         for start, first in enumerate(map(self.children.get, plain)):
             node, end = first, start + 1
             while node is not None:
                 if node.entry is not None:
-                    yield start, end, node.entry
+                    found.append((start, end, node.entry))
                 node = node.children.get(plain[end]) if end < count else None
                 end += 1
+        return found
 
+    def beside(self, other: "PhraseTree[S]") -> "PhraseTree[tuple[T | None, S | None]]":
+        """Both trees as one, to be walked once."""
+        both: PhraseTree[tuple[T | None, S | None]] = PhraseTree()
+        if self.entry is not None or other.entry is not None:
+            both.entry = (self.entry, other.entry)
+        for word in {**self.children, **other.children}:
+            one, two = self.children.get(word, PhraseTree[T]()), other.children.get(word, PhraseTree[S]())
+            both.children[word] = one.beside(two)
+        return both
+
+
+Candidate = tuple[int, int, T]
+"""Where a phrase may stand, words `start` to `end` (excluded), and what belongs to it."""
 
 MIN_JOINED_LETTERS = 6
 
@@ -643,7 +673,7 @@ class PhraseIndex(Generic[T]):
             accepts_bare: names are often written bare in a text that has marks: "ở hiep thanh 13 đó".
         """
         self._accepts_bare = accepts_bare
-        self._tree: PhraseTree[list[_Entry[T]]] = PhraseTree()
+        self.tree: PhraseTree[list[_Entry[T]]] = PhraseTree()
         for phrase, value in phrases:
             self._add(phrase, value)
 
@@ -658,17 +688,21 @@ class PhraseIndex(Generic[T]):
             self._put((joined,), replace(entry, marked=marked))
 
     def _put(self, path: Sequence[str], entry: _Entry[T]) -> None:
-        node = self._tree.at(path)
+        node = self.tree.at(path)
         if node.entry is None:
             node.entry = []
         node.entry.append(entry)
 
     def find(self, words: Words) -> list[Span[T]]:
         """All phrases in the words, overlapping ones too, in order of their start."""
+        return self.fitting(words, self.tree.candidates(words.plain))
+
+    def fitting(self, words: Words, candidates: Iterable[Candidate[list[_Entry[T]]]]) -> list[Span[T]]:
+        """The candidates of the tree that are written as they have to be."""
         marked = words.marked
         return [
             Span(start, end, entry.value, entry.phrase)
-            for start, end, entries in self._tree.candidates(words.plain)
+            for start, end, entries in candidates
             for entry in entries
             if entry.marked == marked[start:end] or self._fits(entry, words, start, end)
         ]

@@ -244,6 +244,7 @@ class RuleUnderstanding:
         phrases += [(phrase, _NEGATION) for phrase in book.negations]
         phrases += [(phrase, _MASK) for phrase in book.masks]
         self._index: PhraseIndex[str] = PhraseIndex(phrases)
+        self._tree = self._index.tree.beside(lexicon.tree)
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
         self._english = frozenset(book.english)
         self._rules_by_trigger: dict[str, list[tuple[int, Rule]]] = {}
@@ -278,14 +279,18 @@ class RuleUnderstanding:
         """Find the words, what they name, and the rules that match; no decision yet."""
         words = fold(text, self._spelling)
         has_question_mark = "?" in text
-        found, negated, masks = self._concepts(words, has_question_mark=has_question_mark)
+        candidates = self._tree.candidates(words.plain)
+        of_rules = [(start, end, entries) for start, end, (entries, _) in candidates if entries is not None]
+        of_lexicon = [(start, end, phrases) for start, end, (_, phrases) in candidates if phrases is not None]
+        spans = self._index.fitting(words, of_rules)
+        found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
         return Findings(
             words=words,
             found=found,
             negated=negated,
             masks=masks,
             matches=tuple(self._matches(found, negated, words)),
-            lexicon=self._lexicon.read(words),
+            lexicon=self._lexicon.names(words, of_lexicon),
             has_question_mark=has_question_mark,
             language="en" if self._is_english(words) else "vi",
         )
@@ -333,10 +338,9 @@ class RuleUnderstanding:
         return share >= 2 and share >= 0.2 * len(words)
 
     def _concepts(
-        self, words: Words, *, has_question_mark: bool
+        self, spans: Sequence[Span[str]], words: Words, *, has_question_mark: bool
     ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]], list[Span[str]]]:
         """Concepts found, those found behind a negation, and the phrases inside which nothing else is read."""
-        spans = self._index.find(words)
         spans = _without_chance_words(spans, words)
         masks = [span for span in spans if span.value == _MASK]
         negation_ends = {span.end: span.start for span in spans if span.value == _NEGATION}

@@ -68,7 +68,7 @@ def test_a_tone_mark_on_a_letter_of_another_script_counts_as_on_the_latin_one() 
 @given(st.text(max_size=300))
 def test_any_text_has_as_many_plain_words_as_marked_ones(text: str) -> None:
     words = fold(text, SPELLING)
-    columns = (words.marked, words.is_capital, words.is_accented, words.ends_clause, words.sentence)
+    columns = (words.marked, words.is_accented, words.ends_clause, words.sentence)
     assert {len(column) for column in columns} == {len(words)}
 
 
