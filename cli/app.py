@@ -139,6 +139,13 @@ _add(
     broadcast.settle_article,
     "hub broadcast settle-article 4d1f0be0a1c2 --page hiep-thanh --sent --as binh",
 )
+_add(
+    _broadcast,
+    "settle",
+    broadcast.settle,
+    "hub broadcast settle 4d1f0be0a1c2 --person 5b1e… --sent --as binh",
+    "hub broadcast settle 4d1f0be0a1c2 --all --not-sent --as binh",
+)
 _add(_broadcast, "abandon", broadcast.abandon, "hub broadcast abandon 4d1f0be0a1c2 --all --as binh")
 _add(_broadcast, "show", broadcast.show, "hub broadcast show 4d1f0be0a1c2 --as an")
 _add(_broadcast, "list", broadcast.list_, "hub broadcast list --as an", "hub broadcast list --state running --as an")

@@ -289,8 +289,8 @@ def send_test(
 def uncertain(id: Id, person: As = None, as_json: AsJson = False) -> None:
     """List copies of which nobody knows whether Zalo has them, and which no echo has settled.
 
-    They are never sent again. Look the conversation up in Zalo's OA manager; who has it needs nothing, the others are
-    given up with `hub broadcast abandon`.
+    They are never sent again by themselves. Look the conversation up in Zalo's OA manager and say what you found with
+    `hub broadcast settle`; where nobody can tell, `hub broadcast abandon` gives them up.
     """
     terminal = Terminal(as_json=as_json)
 
@@ -303,22 +303,71 @@ def uncertain(id: Id, person: As = None, as_json: AsJson = False) -> None:
             terminal.say("[green]✓[/green] no copy is uncertain")
         else:
             terminal.table(
-                ("person", "citizen", "page", "when", "reason"),
+                ("person", "citizen", "page", "by", "when", "reason"),
                 [
-                    (one["person"], one["citizen_key"], one["page"], when(_moment(one["marked_at"])), one["reason"])
+                    (
+                        *(one["person"], one["citizen_key"], one["page"], one["lane"]),
+                        when(_moment(one["marked_at"])),
+                        one["reason"],
+                    )
                     for one in found
                 ],
             )
+            if any(one["lane"] == "template_phone" for one in found):
+                terminal.say(
+                    "Templates by phone number are in no conversation: Zalo's own list of sent templates knows them by "
+                    "their tracking id (--json)."
+                )
+
+    run(terminal, work())
+
+
+Copies = Annotated[
+    list[str] | None, typer.Option("--person", help="As `uncertain` shows it; repeatable.", show_default=False)
+]
+Everything = Annotated[bool, typer.Option("--all", help="All that are uncertain now.")]
+
+
+async def _chosen(api: Api, id: str, copies: list[str] | None, *, everything: bool) -> list[str]:
+    """The uncertain copies that a command names."""
+    if bool(copies) == everything:
+        raise CommandError(
+            "persons_missing",
+            "Say which copies.",
+            "Name them with --person, or all with --all; `hub broadcast uncertain` lists them.",
+            exit_code=ExitCode.USAGE,
+        )
+    return copies or [one["person"] for one in (await api.get(_path(id, "uncertain")))["copies"]]
+
+
+def settle(
+    id: Id,
+    is_sent: Annotated[bool, typer.Option("--sent/--not-sent", help="Whether you found them at Zalo's.")],
+    copies: Copies = None,
+    everything: Everything = False,
+    person: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of uncertain copies, as Zalo's OA manager shows it; nothing is sent again."""
+    terminal = Terminal(as_json=as_json)
+
+    async def work() -> None:
+        async with opened_api(load_settings(), person) as api:
+            chosen = await _chosen(api, id, copies, everything=everything)
+            seen = {"persons": chosen, "is_sent": is_sent}
+            made = await api.post(_path(id, "settle"), seen) if chosen else {"settled": 0}
+        if terminal.as_json:
+            terminal.document(made)
+        else:
+            terminal.say(f"[green]✓[/green] {made['settled']} {'sent' if is_sent else 'not sent'}")
 
     run(terminal, work())
 
 
 def abandon(
     id: Id,
-    copies: Annotated[
-        list[str] | None, typer.Option("--person", help="As `uncertain` shows it; repeatable.", show_default=False)
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are uncertain now.")] = False,
+    copies: Copies = None,
+    everything: Everything = False,
     person: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -326,15 +375,8 @@ def abandon(
     terminal = Terminal(as_json=as_json)
 
     async def work() -> None:
-        if bool(copies) == everything:
-            raise CommandError(
-                "persons_missing",
-                "Say which copies.",
-                "Name them with --person, or all with --all; `hub broadcast uncertain` lists them.",
-                exit_code=ExitCode.USAGE,
-            )
         async with opened_api(load_settings(), person) as api:
-            chosen = copies or [one["person"] for one in (await api.get(_path(id, "uncertain")))["copies"]]
+            chosen = await _chosen(api, id, copies, everything=everything)
             made = await api.post(_path(id, "abandon"), {"persons": chosen}) if chosen else {"abandoned": 0}
         if terminal.as_json:
             terminal.document(made)

@@ -382,6 +382,27 @@ async def test_uncertain_copies_are_looked_at_when_due_and_given_up_by_a_person(
     assert await book.states() == {"failed": 1, "queued": 7}
 
 
+async def test_a_person_says_what_became_of_uncertain_copies_and_their_word_counts(book: Book) -> None:
+    chunk = await book.claim()
+    copies = [copy_of(number) for number in range(3)]
+    await book.mark(chunk, *copies)
+    for copy in copies[:2]:
+        await book.record(chunk, copy, Park("zalo.answer_lost", "reset"))
+    now = book.clock.now() + timedelta(seconds=1)
+
+    assert await book.ledger.settle_by_person("b1", PERSONS[0], is_sent=True, by="an", now=now)
+    assert await book.ledger.settle_by_person("b1", PERSONS[1], is_sent=False, by="an", now=now)
+
+    assert not await book.ledger.settle_by_person("b1", PERSONS[1], is_sent=True, by="an", now=now)
+    assert not await book.ledger.settle_by_person("b1", PERSONS[2], is_sent=True, by="an", now=now)
+    assert await book.states() == {"sent": 1, "failed": 1, "sending": 1, "queued": 5}
+    assert (await book.ledger.progress("b1")).reasons == {("failed", "send.not_sent_by_person"): 1}
+    (nameless,) = await book.ledger.nameless([f"{OA_ID}:20"])
+    assert nameless.state == "sent", "an echo of it is still to be expected"
+    recent = await book.ledger.recent(copies[:2], broadcast_id="b2", now=now)
+    assert set(recent) == {PERSONS[0]}, "who has it, has it; who lacks it may get another"
+
+
 async def test_caps_see_what_a_person_has_and_what_is_under_way_in_other_broadcasts(book: Book) -> None:
     await book.ledger.add_chunks([NewChunk("b2", slice_of(0, 1), PERSONS)])
     chunk = await book.claim()

@@ -9,7 +9,8 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.notifier.domain.articles import NOT_SENT, ArticleSend, next_look
+from services.notifier.domain.articles import ArticleSend, next_look
+from services.notifier.domain.settlement import NOT_SENT
 from shared.mongo import (
     EPOCH,
     NEVER,

@@ -39,7 +39,7 @@ from services.notifier.domain.copies import (
 )
 from services.notifier.domain.lanes import Lane
 from services.notifier.domain.next_step import Fail, Park, Sent, Step, TryAgain
-from services.notifier.domain.settlement import OpenSend, Proof
+from services.notifier.domain.settlement import NOT_SENT, OpenSend, Proof
 from shared.crash import crash_point
 from shared.mongo import (
     EPOCH,
@@ -508,10 +508,24 @@ class RecipientLedger:
         Returns:
             False if it is not uncertain.
         """
+        given_up: Document = {"state": "failed", "reason": _GIVEN_UP}
+        return await self._end_by_person(broadcast_id, person, given_up, by=by, now=now)
+
+    async def settle_by_person(self, broadcast_id: str, person: str, *, is_sent: bool, by: str, now: datetime) -> bool:
+        """A person says what became of an uncertain copy, as they saw it at Zalo's; nothing is sent again.
+
+        Returns:
+            False if it is not uncertain.
+        """
+        seen: Document = {"state": "sent", "reason": None, "sent_at": now}
+        missing: Document = {"state": "failed", "reason": NOT_SENT}
+        return await self._end_by_person(broadcast_id, person, seen if is_sent else missing, by=by, now=now)
+
+    async def _end_by_person(self, broadcast_id: str, person: str, fate: Document, *, by: str, now: datetime) -> bool:
         with store_errors():
             document = await self._rows.find_one_and_update(
                 {"_id": copy_id(broadcast_id, person), "state": "uncertain"},
-                {"$set": {"state": "failed", "reason": _GIVEN_UP, "abandoned_by": by, "finished_at": now}},
+                {"$set": {**fate, "settled_by": "person", "decided_by": by, "finished_at": now}},
                 projection={"chunk": 1},
             )
         if document is None:

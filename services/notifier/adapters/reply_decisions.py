@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any
 
 from services.notifier.adapters.reply_ledger import KEPT_ATTEMPTS
+from services.notifier.domain.settlement import NOT_SENT
 from shared.mongo import Document, Store, patiently, store_errors
 
-NOT_SENT = "send.not_sent_by_person"
-"""Reason of a reply that a person looked for at Zalo's and did not find."""
 REQUEUE_BATCH = 500
 
 

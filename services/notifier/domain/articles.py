@@ -20,8 +20,6 @@ from services.notifier.domain.rules import RetrySchedule
 ArticleStep = Literal["create", "verify", "broadcast"]
 ArticleState = Literal["queued", "calling", "sent", "failed", "uncertain", "skipped"]
 OPEN: frozenset[ArticleState] = frozenset({"queued", "calling"})
-NOT_SENT = "send.not_sent_by_person"
-"""Reason of a page whose article a person looked for at Zalo's and did not find."""
 TOO_LATE = "article.too_late"
 """Reason of a page whose article Zalo proved to have made only hours after the broadcast ended: nobody is shown it."""
 FIRST_LOOK = timedelta(seconds=3)

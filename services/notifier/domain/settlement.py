@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 _WITH_TEXT = ("echo", "listed")
+NOT_SENT = "send.not_sent_by_person"
+"""Reason of what a person looked for at Zalo's and did not find."""
 
 
 @dataclass(frozen=True)

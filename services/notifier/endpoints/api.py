@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from services.notifier.domain.access import Person
 from services.notifier.domain.articles import ArticleState, ArticleStep
 from services.notifier.domain.broadcast import Action, Broadcast, BroadcastState, Draft, Forecast
+from services.notifier.domain.copies import copy_id
 from services.notifier.endpoints.web import desk_of, person_of, strictly
 from services.notifier.handlers.broadcasts import MAX_TESTS, Desk, Standing
 from shared.events import Slug
@@ -192,6 +193,8 @@ class UncertainCopy(BaseModel):
     person: str = Field(description="names the person in this broadcast")
     citizen_key: str = Field(description="page and user, to look the conversation up in Zalo's OA manager")
     page: str
+    lane: str | None = Field(description="`template_phone` went to a phone number, so it is in no conversation")
+    tracking_id: str = Field(description="by which Zalo's own list of sent templates knows one by phone number")
     marked_at: datetime = Field(description="when it was to be sent")
     reason: str | None
 
@@ -212,6 +215,18 @@ class AbandonOut(BaseModel):
     """What was given up."""
 
     abandoned: int = Field(description="those that were uncertain still")
+
+
+class SettleCopiesIn(AbandonIn):
+    """What a person saw of copies in Zalo's own tool."""
+
+    is_sent: bool = Field(description="whether they are there")
+
+
+class SettleCopiesOut(BaseModel):
+    """What was settled."""
+
+    settled: int = Field(description="those that were uncertain still")
 
 
 class TestOut(BaseModel):
@@ -352,8 +367,22 @@ async def list_uncertain(desk: At, who: Who, id: Id) -> UncertainOut:
     """Copies of which nobody knows whether Zalo has them: a person looks into the conversation."""
     found = await desk.uncertain(id, who)
     return UncertainOut(
-        copies=[UncertainCopy(**{name: row.get(name) for name in UncertainCopy.model_fields}) for row in found]
+        copies=[
+            UncertainCopy(
+                **{name: row.get(name) for name in UncertainCopy.model_fields}
+                | {"tracking_id": copy_id(id, row["person"])}
+            )
+            for row in found
+        ]
     )
+
+
+@router.post("/broadcasts/{id}/settle", responses=PROBLEMS, tags=["broadcasts"])
+async def settle_copies(
+    desk: At, who: Who, id: Id, body: SettleCopiesIn, _: Annotated[None, strictly(SettleCopiesIn)]
+) -> SettleCopiesOut:
+    """Say what became of uncertain copies; nothing is sent again."""
+    return SettleCopiesOut(settled=await desk.settle(id, who, body.persons, is_sent=body.is_sent))
 
 
 @router.post("/broadcasts/{id}/articles/{page}/settle", responses=PROBLEMS, tags=["broadcasts"])

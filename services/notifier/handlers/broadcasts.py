@@ -92,6 +92,10 @@ class Recipients(Protocol):
         """Give an uncertain copy up."""
         ...
 
+    async def settle_by_person(self, broadcast_id: str, person: str, *, is_sent: bool, by: str, now: datetime) -> bool:
+        """Say what became of an uncertain copy."""
+        ...
+
 
 class ArticleSends(Protocol):
     """Articles on their way, page by page."""
@@ -278,6 +282,22 @@ class Desk:
         given_up = [await self.recipients.abandon(broadcast_id, one, by=person.id, now=now) for one in recipients]
         log.info("broadcast.abandoned", broadcast=broadcast_id, by=person.id, count=sum(given_up))
         return sum(given_up)
+
+    async def settle(self, broadcast_id: str, person: Person, recipients: Sequence[str], *, is_sent: bool) -> int:
+        """Say what became of uncertain copies, as it is seen in Zalo's own tool; nothing is sent again.
+
+        Returns:
+            How many were uncertain still.
+        """
+        _require(person, "run")
+        await self._visible(broadcast_id, person)
+        now = self.clock.now()
+        settled = [
+            await self.recipients.settle_by_person(broadcast_id, one, is_sent=is_sent, by=person.id, now=now)
+            for one in recipients
+        ]
+        log.info("broadcast.settled", broadcast=broadcast_id, by=person.id, is_sent=is_sent, count=sum(settled))
+        return sum(settled)
 
     async def settle_article(self, broadcast_id: str, page: str, person: Person, *, is_sent: bool) -> bool:
         """Say what became of an article whose page is uncertain, as it is seen in Zalo's own tool.

@@ -93,6 +93,7 @@ class FakeRecipients:
     def __init__(self) -> None:
         self.now_at = a_progress({})
         self.uncertain: list[dict[str, Any]] = []
+        self.settled: dict[str, bool] = {}
         self.had_by_person: dict[str, Had] = {}
 
     async def progress(self, broadcast_id: str) -> Progress:  # noqa: ARG002 - one broadcast is enough
@@ -105,6 +106,10 @@ class FakeRecipients:
         known = [one for one in self.uncertain if one["person"] == person]
         self.uncertain = [one for one in self.uncertain if one["person"] != person]
         return bool(known)
+
+    async def settle_by_person(self, broadcast_id: str, person: str, *, is_sent: bool, by: str, now: datetime) -> bool:
+        self.settled[person] = is_sent
+        return await self.abandon(broadcast_id, person, by=by, now=now)
 
     async def had(self, keys_by_person: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, Had]:  # noqa: ARG002
         return {person: had for person, had in self.had_by_person.items() if person in keys_by_person}

@@ -82,7 +82,9 @@ FATES: tuple[Fate, ...] = (
 )
 
 
-Meanwhile = Literal["pause", "resume", "cancel", "report", "give up", "settle", "recount", "end of cancelled"]
+Meanwhile = Literal[
+    "pause", "resume", "cancel", "report", "give up", "look up", "settle", "recount", "end of cancelled"
+]
 MEANWHILE: tuple[Meanwhile, ...] = get_args(Meanwhile)
 
 STATES: tuple[CopyState, ...] = get_args(CopyState)
@@ -330,11 +332,13 @@ class BroadcastMachine(RuleBasedStateMachine):
                 await self._report(number % len(self.messages))
             case "give up":
                 await self._person_gives_up(number)
+            case "look up":
+                await self._person_settles(number)
             case "settle":
                 await self.runners[1].settle_open()
             case "recount":
                 await self.runners[1].recount_open()
-            case "end of cancelled":
+            case "end cancelled":
                 await self.runners[1].see_open_chunks()
 
     @rule(label=st.sampled_from(CRASH_POINTS))
@@ -364,6 +368,18 @@ class BroadcastMachine(RuleBasedStateMachine):
             row = uncertain[number % len(uncertain)]
             if await self.copies.abandon(row.which[0], row.person, by="an", now=self.clock.now()):
                 self.given_up.add(row.which)
+
+    @precondition(lambda self: self.run(self.uncertain()))
+    @rule(number=st.integers(0, 30))
+    def person_settles(self, number: int) -> None:
+        self.run(self.survived(self._person_settles(number)))
+
+    async def _person_settles(self, number: int) -> None:
+        """They look one up at Zalo's and say what they see there."""
+        if uncertain := await self.uncertain():
+            row = uncertain[number % len(uncertain)]
+            is_sent = bool(self.applied[row.which])
+            await self.copies.settle_by_person(row.which[0], row.person, is_sent=is_sent, by="an", now=self.clock.now())
 
     async def uncertain(self) -> list[SeenRow]:
         """The copies of which nobody knows whether Zalo has them."""

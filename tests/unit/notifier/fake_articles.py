@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.notifier.domain.articles import NOT_SENT, ArticleSend, next_look
+from services.notifier.domain.articles import ArticleSend, next_look
+from services.notifier.domain.settlement import NOT_SENT
 from tests.unit.notifier.fakes import ManualClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -26,7 +26,7 @@ from services.notifier.domain.copies import (
     state_after,
 )
 from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain
-from services.notifier.domain.settlement import OpenSend, Proof
+from services.notifier.domain.settlement import NOT_SENT, OpenSend, Proof
 from services.notifier.handlers.ports import Clock
 from shared.errors import StoreUnavailable
 
@@ -350,6 +350,22 @@ class FakeCopies:
         if row is None or row.state != "uncertain":
             return False
         row.state, row.reason = "failed", "send.abandoned"
+        return True
+
+    async def settle_by_person(
+        self,
+        broadcast_id: str,
+        person: str,
+        *,
+        is_sent: bool,
+        by: str,  # noqa: ARG002
+        now: datetime,  # noqa: ARG002
+    ) -> bool:
+        row = self.rows.get(copy_id(broadcast_id, person))
+        if row is None or row.state != "uncertain":
+            return False
+        row.state, row.reason = ("sent", None) if is_sent else ("failed", NOT_SENT)
+        row.settled_by = "person"
         return True
 
     # Looking

@@ -10,7 +10,6 @@ from typing import Any
 
 from services.notifier.adapters.delivery_rules import load_delivery_rules
 from services.notifier.adapters.rate_bucket import Grant
-from services.notifier.adapters.reply_decisions import NOT_SENT
 from services.notifier.adapters.reply_ledger import Expired, LedgerRow, Result
 from services.notifier.domain.contacts import ContactFacts
 from services.notifier.domain.gate import Unfinished
@@ -18,7 +17,7 @@ from services.notifier.domain.next_step import Fail, Park, Sent, TryAgain
 from services.notifier.domain.outcomes import Accepted, SendOutcome
 from services.notifier.domain.reply import EMERGENCY, ORDINARY, UNFINISHED, Candidate, Contact, Reply, composed
 from services.notifier.domain.rules import DeliveryRules
-from services.notifier.domain.settlement import OpenSend, Proof
+from services.notifier.domain.settlement import NOT_SENT, OpenSend, Proof
 from services.notifier.handlers.keep_tokens import AccessToken
 from services.notifier.handlers.send_replies import Adapters, ReplySender, SendLimits
 from services.notifier.handlers.settle import ByList, Settlement

@@ -9,6 +9,7 @@ import pytest
 from services.notifier.domain.articles import ArticleSend
 from services.notifier.domain.audience import ContactView, Had
 from services.notifier.domain.broadcast import Broadcast, act
+from services.notifier.domain.copies import copy_id
 from services.notifier.endpoints.web import MAX_BODY_BYTES, MAX_DEPTH, depth_of
 from tests.unit.notifier.api_world import STAFF_TAG, Answer, World, a_draft, a_progress, an_article, token_of
 from tests.unit.notifier.test_lanes import a_reach
@@ -394,6 +395,23 @@ async def test_uncertain_copies_are_listed_and_given_up_by_whoever_is_on_duty(wo
 
     assert (refused.status, given_up.content, nonsense.status) == (403, {"abandoned": 1}, 422)
     assert [one["person"] for one in world.recipients.uncertain] == ["b" * 32]
+
+
+async def test_uncertain_copies_are_settled_by_who_looked_them_up_at_zalos(world: World) -> None:
+    broadcast_id = await drafted(world)
+    at = world.clock.now()
+    copy = {"person": "a" * 32, "citizen_key": "4:1", "page": "hiep-thanh", "marked_at": at, "reason": "x"}
+    world.recipients.uncertain = [{**copy, "lane": "template_phone"}]
+    (listed,) = (await world.call("GET", f"/v1/broadcasts/{broadcast_id}/uncertain", who="dung")).content["copies"]
+    assert (listed["lane"], listed["tracking_id"]) == ("template_phone", copy_id(broadcast_id, "a" * 32))
+
+    seen = {"persons": ["a" * 32, "c" * 32], "is_sent": True}
+    refused = await act_on(world, broadcast_id, "settle", seen, who="binh")
+    settled = await act_on(world, broadcast_id, "settle", seen, who="giang")
+    nonsense = await act_on(world, broadcast_id, "settle", {**seen, "is_sent": "yes"}, who="giang")
+
+    assert (refused.status, settled.content, nonsense.status) == (403, {"settled": 1}, 422)
+    assert world.recipients.settled["a" * 32] is True
 
 
 async def test_an_uncertain_article_is_settled_by_who_may_run_broadcasts(world: World) -> None:
