@@ -198,6 +198,13 @@ def approve(
         async with opened_api(load_settings(), person) as api:
             known = await api.get(_path(id))
             if not yes:
+                if known["state"] == "draft" and known["preview"] is None:
+                    raise CommandError(
+                        "broadcast.not_previewed",
+                        "Nobody has counted yet who would get this draft.",
+                        f"`hub broadcast preview {id}` counts; an approval rests on the counts.",
+                        exit_code=ExitCode.REFUSED,
+                    )
                 _show(terminal, known)
                 if terminal.as_json or not sys.stdin.isatty():
                     raise CommandError(
@@ -281,7 +288,9 @@ def send_test(
         if terminal.as_json:
             terminal.document(made)
         else:
-            terminal.say(f"[green]✓[/green] {len(made['replies'])} on their way; `hub replies list --citizen …` tells")
+            terminal.say(f"[green]✓[/green] {len(made['replies'])} on their way")
+            for citizen in dict.fromkeys(to):
+                terminal.say(f"  what became of it: hub replies list --citizen {escape(citizen)}")
 
     run(terminal, work())
 
@@ -337,7 +346,24 @@ async def _chosen(api: Api, id: str, copies: list[str] | None, *, everything: bo
             "Name them with --person, or all with --all; `hub broadcast uncertain` lists them.",
             exit_code=ExitCode.USAGE,
         )
+    if strange := [one for one in copies or () if not re.fullmatch("[0-9a-f]{32}", one)]:
+        raise CommandError(
+            "person_malformed",
+            f"{', '.join(map(repr, strange))} names no copy.",
+            f"`hub broadcast uncertain {id}` shows them, in 32 digits.",
+            exit_code=ExitCode.USAGE,
+        )
     return copies or [one["person"] for one in (await api.get(_path(id, "uncertain")))["copies"]]
+
+
+def _ended(terminal: Terminal, made: Any, count: int, chosen: list[str], what: str) -> None:
+    """Tell how many uncertain copies a command ended, and that others were none."""
+    if terminal.as_json:
+        terminal.document(made)
+        return
+    terminal.say(f"[green]✓[/green] {count} {what}" if chosen else "[green]✓[/green] no copy is uncertain")
+    if rest := len(chosen) - count:
+        terminal.say(f"[yellow]{rest} not uncertain (any more): left as they are[/yellow]")
 
 
 def settle(
@@ -356,10 +382,7 @@ def settle(
             chosen = await _chosen(api, id, copies, everything=everything)
             seen = {"persons": chosen, "is_sent": is_sent}
             made = await api.post(_path(id, "settle"), seen) if chosen else {"settled": 0}
-        if terminal.as_json:
-            terminal.document(made)
-        else:
-            terminal.say(f"[green]✓[/green] {made['settled']} {'sent' if is_sent else 'not sent'}")
+        _ended(terminal, made, made["settled"], chosen, "sent" if is_sent else "not sent")
 
     run(terminal, work())
 
@@ -378,10 +401,7 @@ def abandon(
         async with opened_api(load_settings(), person) as api:
             chosen = await _chosen(api, id, copies, everything=everything)
             made = await api.post(_path(id, "abandon"), {"persons": chosen}) if chosen else {"abandoned": 0}
-        if terminal.as_json:
-            terminal.document(made)
-        else:
-            terminal.say(f"[green]✓[/green] {made['abandoned']} given up")
+        _ended(terminal, made, made["abandoned"], chosen, "given up")
 
     run(terminal, work())
 
@@ -454,7 +474,8 @@ def list_(
         if terminal.as_json:
             terminal.document(found)
         elif not found:
-            terminal.say("no broadcast yet: `hub broadcast draft` makes one")
+            narrowed = bool(state or unit or skip)
+            terminal.say("none of these" if narrowed else "no broadcast yet: `hub broadcast draft` makes one")
         else:
             terminal.table(
                 ("broadcast", "state", "people", "title", "unit", "author", "approved by", "starts"),
@@ -652,6 +673,11 @@ def _show_progress(terminal: Terminal, standing: dict[str, Any]) -> None:
     terminal.say(f"[bold]{standing['people']}[/bold] {who}: {told}")
     if standing["in_flight"] and standing["state"] != "running":
         terminal.say(f"[yellow]{standing['in_flight']} still in flight[/yellow]")
+    if states.get("uncertain") and not standing["articles"]:
+        terminal.say(
+            f"[yellow]{states['uncertain']} uncertain: echoes and Zalo's own lists settle most within two hours; "
+            "`hub broadcast uncertain` shows what is left[/yellow]"
+        )
     if standing["articles"]:
         terminal.table(
             ("page", "state", "step or reason", "followers", "views", "shares", "counted"),

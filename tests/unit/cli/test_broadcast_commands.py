@@ -162,10 +162,13 @@ def test_the_line_of_a_watcher_tells_counts_flight_pace_and_rest() -> None:
     assert facts(STANDING) == "50 sent · 6 skipped · 4 in flight · 12/s · 3 min left"
 
 
+LIFE = ("draft", "preview", "test", "approve", "schedule", "start", "watch", "pause", "resume", "cancel")
+
+
 def test_each_command_teaches_with_an_example() -> None:
     runner = CliRunner(env={"COLUMNS": "200"})
     listed = runner.invoke(app, ["broadcast", "--help"]).output
-    for command in ("draft", "preview", "test", "approve", "schedule", "start", "watch", "pause", "resume", "cancel"):
+    for command in (*LIFE, "uncertain", "settle", "abandon"):
         assert command in listed
         shown = runner.invoke(app, ["broadcast", command, "--help"])
         assert shown.exit_code == 0
@@ -190,6 +193,26 @@ def test_a_wrong_use_is_told_with_its_code(
         monkeypatch.delenv(name, raising=False)
 
     result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == ExitCode.USAGE
+    assert code in result.output + (result.stderr or "")
+
+
+@pytest.mark.parametrize("command", [["settle", "--sent"], ["abandon"]])
+@pytest.mark.parametrize(
+    ("copies", "code"),
+    [
+        ([], "persons_missing"),
+        (["--all", "--person", "a" * 32], "persons_missing"),
+        (["--person", "a" * 32, "--person", "abc"], "person_malformed"),
+    ],
+)
+def test_which_copies_are_meant_is_clear_before_anything_is_asked(
+    command: list[str], copies: list[str], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_API_TOKEN", "nobody-is-asked")
+
+    result = CliRunner().invoke(app, ["broadcast", *command, "0123456789ab", *copies])
 
     assert result.exit_code == ExitCode.USAGE
     assert code in result.output + (result.stderr or "")
