@@ -138,7 +138,7 @@ ALL_COLLECTIONS: tuple[CollectionSpec, ...] = (
         "broadcast_chunks",
         "notifier",
         "the persons of one slice of a broadcast's audience, with counters that add up to them",
-        (_index("broadcast_id", "state", "due_at"), _index("state", "is_settled")),
+        (_index("broadcast_id", "state", "due_at"), _index("state", "is_settled"), _index("in_flight")),
     ),
     CollectionSpec(
         "recipients",

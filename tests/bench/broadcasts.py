@@ -56,6 +56,7 @@ class Bench:
 
     rooms: Rooms
     simulator_pid: int
+    database_pid: int
     url: str
     users: list[str]
     page: Any
@@ -155,7 +156,7 @@ async def bench(followers: int, **settings: Any) -> AsyncIterator[Bench]:
                 seconds = await fill(rooms, page, 1, followers + 1)
                 print(f"{followers:,} contacts kept in {seconds:.1f} s", flush=True)
                 users = [ids.user_id(SEED, page.oa_id, f"bench-{n}") for n in range(1, followers + 1)]
-                yield Bench(rooms, pid, url, users, page)
+                yield Bench(rooms, pid, hub.pid("mongo"), url, users, page)
             await rooms.store.close()
 
 
@@ -178,17 +179,17 @@ async def build(rooms: Rooms, name: str, people: int) -> float:
     return seconds
 
 
-async def measured(what: Callable[[], Awaitable[None]], count: int, pid: int) -> tuple[float, float, float]:
-    """Rate, our CPU and the simulator's CPU in µs for one item."""
-    theirs, times = psutil.Process(pid), psutil.Process()
-    before, before_theirs = times.cpu_times(), theirs.cpu_times()
-    started = time.perf_counter()
+async def measured(what: Callable[[], Awaitable[None]], one: Bench) -> tuple[float, ...]:
+    """Rate, and the processor time of us, of the simulator and of the database in µs for one copy."""
+    processes = [psutil.Process(), psutil.Process(one.simulator_pid), psutil.Process(one.database_pid)]
+
+    def spent() -> list[float]:
+        return [times.user + times.system for times in (process.cpu_times() for process in processes)]
+
+    before, started = spent(), time.perf_counter()
     await what()
-    seconds = time.perf_counter() - started
-    after, after_theirs = times.cpu_times(), theirs.cpu_times()
-    ours = (after.user + after.system - before.user - before.system) / count * 1e6
-    other = (after_theirs.user + after_theirs.system - before_theirs.user - before_theirs.system) / count * 1e6
-    return count / seconds, ours, other
+    seconds, count = time.perf_counter() - started, len(one.users)
+    return count / seconds, *((after - then) / count * 1e6 for after, then in zip(spent(), before, strict=True))
 
 
 async def bare_aiohttp(one: Bench, token: str) -> None:
@@ -241,16 +242,14 @@ async def hand_off(one: Bench, name: str, *, is_emergency: bool) -> Callable[[],
 async def compare(one: Bench, rounds: int, *, is_emergency: bool) -> None:
     """Hand-off beside the bare loops; an ordinary broadcast asks for each person's caps too."""
     token = (await one.rooms.tokens.access(one.page.oa_id)).value
-    rates: dict[str, list[tuple[float, float, float]]] = {"aiohttp": [], "transport": [], "ours": []}
+    rates: dict[str, list[tuple[float, ...]]] = {"aiohttp": [], "transport": [], "ours": []}
     count = len(one.users)
     for number in range(rounds + 1):
         send = await hand_off(one, f"round-{number}", is_emergency=is_emergency)
         found = {
-            "aiohttp": await measured(lambda: bare_aiohttp(one, token), count, one.simulator_pid),
-            "transport": await measured(
-                lambda: bare_transport(one, token, one.rooms.copy_client), count, one.simulator_pid
-            ),
-            "ours": await measured(send, count, one.simulator_pid),
+            "aiohttp": await measured(lambda: bare_aiohttp(one, token), one),
+            "transport": await measured(lambda: bare_transport(one, token, one.rooms.copy_client), one),
+            "ours": await measured(send, one),
         }
         progress = await one.rooms.copies.progress(f"round-{number}")
         assert progress.states["sent"] == count, progress
@@ -259,12 +258,12 @@ async def compare(one: Bench, rounds: int, *, is_emergency: bool) -> None:
         if number:  # the first one warms up
             for name, numbers in found.items():
                 rates[name].append(numbers)
-    print("\n| hand-off | per second | our CPU µs | simulator's CPU µs | ours / this |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print("\n| hand-off | per second | our CPU µs | simulator's | database's | ours / this |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, rows in rates.items():
-        rate, ours, theirs = (statistics.median(row[column] for row in rows) for column in range(3))
+        rate, ours, theirs, stored = (statistics.median(column) for column in zip(*rows, strict=True))
         ratio = statistics.median(us[0] / floor[0] for us, floor in zip(rates["ours"], rows, strict=True))
-        print(f"| {name} | {rate:,.0f} | {ours:,.0f} | {theirs:,.0f} | {ratio:.2f} |", flush=True)
+        print(f"| {name} | {rate:,.0f} | {ours:,.0f} | {theirs:,.0f} | {stored:,.0f} | {ratio:.2f} |", flush=True)
 
 
 async def overtake(one: Bench, replies: int, seconds: float) -> None:

@@ -19,6 +19,7 @@ from services.notifier.domain.copies import (
     NewChunk,
     Skip,
     Skipped,
+    Wave,
     copy_id,
     slice_of,
 )
@@ -60,11 +61,14 @@ class Book:
         end = self.clock.now() + LEASE + timedelta(milliseconds=30)
         await eventually(lambda: self.clock.now() > end)
 
-    async def mark(self, chunk: Chunk, *copies: Copy) -> list[Copy]:
-        return await self.ledger.mark_copies(chunk, copies, text_sha256=TEXT, now=self.clock.now())
+    async def mark(self, chunk: Chunk, *copies: Copy) -> bool:
+        return await self.ledger.mark_wave(chunk, self.wave(*copies), Counts())
+
+    def wave(self, *copies: Copy) -> Wave:
+        return Wave(copies, TEXT, self.clock.now())
 
     async def record(self, chunk: Chunk, copy: Copy, step: Any) -> None:
-        await self.ledger.record(chunk, [CopyResult(copy, step, self.clock.now())])
+        await self.ledger.record(chunk, self.wave(copy), [CopyResult(copy, step, self.clock.now())])
 
     async def states(self) -> dict[str, int]:
         """By the counters, after everybody has put the chunk down."""
@@ -153,29 +157,38 @@ async def test_a_chunk_put_down_until_later_is_taken_again_then(book: Book) -> N
     assert await book.ledger.next_due("b1") is not None
 
 
-async def test_a_copy_is_marked_by_one_owner_whoever_thinks_to_hold_the_chunk(book: Book) -> None:
+async def test_a_wave_is_marked_only_by_whoever_holds_the_chunk(book: Book) -> None:
     mine = await book.claim("me-1")
-    yours = replace(mine, owner="you-1")
+    assert not await book.mark(replace(mine, owner="you-1"), copy_of(0))
+    assert await book.states() == {"queued": 8}
+    assert await book.mark(mine, copy_of(0), copy_of(1))
+    assert await book.mark(mine, copy_of(0), copy_of(1))  # its answer was lost
+    assert await book.states() == {"sending": 2, "queued": 6}
 
-    assert [one.person for one in await book.mark(mine, copy_of(0), copy_of(1))] == [PERSONS[0], PERSONS[1]]
-    assert [one.person for one in await book.mark(yours, copy_of(1), copy_of(2))] == [PERSONS[2]]
+    await book.pass_lease()
+    await book.claim("you-1")
 
-
-async def test_a_mark_whose_answer_was_lost_is_told_again(book: Book) -> None:
-    chunk = await book.claim()
-    await book.mark(chunk, copy_of(0), copy_of(1))
-
-    assert [one.person for one in await book.mark(chunk, copy_of(0), copy_of(1), copy_of(2))] == list(PERSONS[:3])
-    await book.record(chunk, copy_of(0), Sent("m1", None))
-    assert [one.person for one in await book.mark(chunk, copy_of(0), copy_of(1))] == [PERSONS[1]]
+    assert not await book.mark(mine, copy_of(2))
+    assert await book.states() == {"uncertain": 2, "queued": 6}
 
 
-async def test_two_owners_at_once_mark_each_person_once(book: Book) -> None:
+async def test_a_mark_gives_a_sign_and_counts(book: Book) -> None:
+    chunk = await book.claim("me-1")
+    await book.pass_lease()
+
+    assert await book.ledger.mark_wave(chunk, book.wave(copy_of(0)), Counts({"sending": 1, "queued": 7}))
+
+    assert await book.ledger.claim_chunk("b1", owner="you-1") is None
+    progress = await book.ledger.progress("b1")
+    assert (progress.in_flight, progress.states["queued"]) == (1, 7)
+
+
+async def test_of_two_owners_at_once_one_marks(book: Book) -> None:
     mine = await book.claim("me-1")
     copies = [copy_of(number) for number in range(8)]
-    marked = await asyncio.gather(*(book.mark(replace(mine, owner=f"o-{n}"), *copies) for n in range(5)))
+    marked = await asyncio.gather(*(book.mark(replace(mine, owner=f"me-{n}"), *copies) for n in range(5)))
 
-    assert sorted(copy.person for some in marked for copy in some) == list(PERSONS)
+    assert marked == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -202,11 +215,13 @@ async def test_an_outcome_is_recorded_counted_and_repeatable(book: Book, step: A
 async def test_many_outcomes_at_once_keep_each_its_own_message(book: Book) -> None:
     chunk = await book.claim()
     copies = [copy_of(number) for number in range(6)]
+    wave = book.wave(*copies)
     await book.mark(chunk, *copies)
     now = book.clock.now()
     steps: list[Any] = [Sent("$m0", "reply"), Sent("m1", "reply"), Sent("m2", None), Fail("a.b"), Park("c.d", "x")]
     steps.append(Sent("m5", "reply"))
-    await book.ledger.record(chunk, [CopyResult(copy, step, now) for copy, step in zip(copies, steps, strict=True)])
+    results = [CopyResult(copy, step, now) for copy, step in zip(copies, steps, strict=True)]
+    await book.ledger.record(chunk, wave, results)
 
     assert await book.ledger.owned(["$m0", "m1", "m2", "m3", "m5"]) == {"$m0", "m1", "m2", "m5"}
     assert await book.states() == {"sent": 4, "failed": 1, "uncertain": 1, "queued": 2}
@@ -216,7 +231,9 @@ async def test_a_message_id_given_twice_is_owned_once_and_both_copies_are_sent(b
     chunk = await book.claim()
     await book.mark(chunk, copy_of(0), copy_of(1))
     now = book.clock.now()
-    await book.ledger.record(chunk, [CopyResult(copy_of(n), Sent("m1", None), now) for n in (0, 1)])
+    results = [CopyResult(copy_of(n), Sent("m1", None), now) for n in (0, 1)]
+    for _ in range(2):
+        await book.ledger.record(chunk, book.wave(copy_of(0), copy_of(1)), results)
 
     assert await book.states() == {"sent": 2, "queued": 6}
 
@@ -226,16 +243,11 @@ async def test_a_proven_refusal_is_queued_until_its_time_and_marked_again(book: 
     await book.mark(chunk, copy_of(0))
     await book.record(chunk, copy_of(0), TryAgain(book.clock.now() + timedelta(minutes=1), "zalo.busy", 1))
     again = copy_of(0, attempt=2)
-    assert await book.mark(chunk, again) == []
-
-    if isinstance(book.clock, ManualClock):
-        book.clock.advance(61)
-    else:
-        assert book.store is not None
-        await book.store["recipients"].update_one({"state": "queued"}, {"$set": {"due_at": book.clock.now()}})
     (row,) = await book.ledger.rows_of(chunk)
     assert (row.state, row.attempt, row.failures) == ("queued", 1, 1)
-    assert await book.mark(chunk, again) == [again]
+    assert row.due_at is not None
+    assert row.due_at > book.clock.now()
+    assert await book.mark(chunk, again)
     await book.record(chunk, copy_of(0), Sent("late", None))  # the first attempt's: fenced off
     assert await book.states() == {"sending": 1, "queued": 7}
     await book.record(chunk, again, Sent("m1", None))
@@ -250,11 +262,34 @@ async def test_what_a_dead_owner_left_is_uncertain_and_its_late_acceptance_still
 
     rows = {row.person: row for row in await book.ledger.rows_of(yours)}
     assert {row.state for row in rows.values()} == {"uncertain"}
-    assert await book.mark(yours, copy_of(0)) == []
     await book.record(mine, copy_of(0), Sent("m1", None))  # a proof
     await book.record(mine, copy_of(1), Fail("contact.blocked"))  # no longer ours to say
 
     assert await book.states() == {"sent": 1, "uncertain": 1, "queued": 6}
+
+
+async def test_only_what_a_dead_owner_did_not_record_is_uncertain(book: Book) -> None:
+    mine = await book.claim("me-1")
+    await book.mark(mine, *(copy_of(number) for number in range(4)))
+    await book.record(mine, copy_of(0), Sent("m1", None))
+    await book.record(mine, copy_of(1), TryAgain(book.clock.now(), "zalo.busy", 1))
+    await book.record(mine, copy_of(2), Skipped("cap.day"))
+    await book.pass_lease()
+    yours = await book.claim("you-1")
+    assert await book.states() == {"sent": 1, "queued": 5, "skipped": 1, "uncertain": 1}
+
+    again = copy_of(1, attempt=2)
+    assert await book.mark(yours, again)
+    assert await book.states() == {"sent": 1, "sending": 1, "queued": 4, "skipped": 1, "uncertain": 1}
+    await book.pass_lease()
+    await book.claim("you-2")
+    assert await book.states() == {"sent": 1, "queued": 4, "skipped": 1, "uncertain": 2}
+    rows = {row.person: row for row in await book.ledger.rows_of(yours)}
+    assert (rows[PERSONS[1]].state, rows[PERSONS[1]].attempt) == ("uncertain", 2)
+    await book.record(mine, copy_of(1), Sent("m0", None))  # the first attempt's: refused for certain
+    await book.record(yours, again, Sent("m2", None))
+    assert await book.states() == {"sent": 2, "queued": 4, "skipped": 1, "uncertain": 1}
+    assert await book.ledger.owned(["m0", "m1", "m2"]) == {"m1", "m2"}
 
 
 async def test_a_skip_never_overwrites_a_copy_and_ends_one_that_waits(book: Book) -> None:
@@ -266,6 +301,8 @@ async def test_a_skip_never_overwrites_a_copy_and_ends_one_that_waits(book: Book
         await book.ledger.skip(chunk, skips, now=book.clock.now())
 
     assert await book.states() == {"sending": 1, "skipped": 2, "queued": 5}
+    await book.record(chunk, copy_of(0), Sent("m1", None))
+    assert await book.states() == {"sent": 1, "skipped": 2, "queued": 5}
 
 
 async def test_an_echo_settles_an_uncertain_copy_once(book: Book) -> None:
@@ -308,7 +345,12 @@ async def test_a_delivery_that_names_a_copy_is_noted_on_it_whatever_its_state(bo
         assert await book.ledger.delivered({names[0]: at, "0" * 32: at}) == {names[0]: f"{OA_ID}:20"}
     assert await book.ledger.delivered({}) == {}
 
-    assert await book.states() == {"sending": 2, "queued": 6}
+    # Its answer may never come, and then the delivery settles it.
+    assert await book.states() == {"sending": 1, "uncertain": 1, "queued": 6}
+    await book.record(chunk, copy_of(0), Fail("contact.blocked"))
+    assert [send.id for send in await book.ledger.uncertain([f"{OA_ID}:20", f"{OA_ID}:21"])] == [names[0]]
+    await book.record(chunk, copy_of(0), Sent("m1", None))
+    assert await book.states() == {"sent": 1, "sending": 1, "queued": 6}
 
 
 async def one_uncertain(book: Book, **changes: Any) -> OpenSend:
@@ -336,7 +378,7 @@ async def test_a_copy_that_zalo_does_not_have_fails_or_opens_its_chunk_again(boo
     chunk = await book.claim("me-2")
     (row,) = [row for row in await book.ledger.rows_of(chunk) if row.state == "queued"]
     again = copy_of(0, attempt=row.attempt + 1)
-    assert await book.mark(chunk, again) == [again]
+    assert await book.mark(chunk, again)
     await book.record(chunk, again, Park("zalo.answer_lost", "reset"))
     assert await book.ledger.release(chunk, due_at=None)
     (send,) = await book.ledger.open_sends([f"{OA_ID}:20"])
@@ -434,6 +476,7 @@ async def test_caps_see_what_a_person_has_and_what_is_under_way_in_other_broadca
         ("recipients", {"citizen_key": {"$in": ["a", "b"]}}, "citizen_key_1_marked_at_1"),
         ("recipients", {"message_key": {"$in": ["a", "b"]}}, "message_key_1"),
         ("broadcast_chunks", {"broadcast_id": "b", "state": "open"}, "broadcast_id_1_state_1_due_at_1"),
+        ("broadcast_chunks", {"in_flight": {"$gt": 0}}, "in_flight_1"),
         ("broadcast_chunks", {"state": "done", "is_settled": False}, "state_1_is_settled_1"),
     ],
 )

@@ -89,6 +89,19 @@ async def test_after_a_death_the_broadcast_is_finished_and_nobody_gets_two_copie
     assert progress.people == PEOPLE
 
 
+async def test_who_takes_a_chunk_over_may_die_before_it_says_what_is_uncertain(
+    stage: Stage, mongo_uri: str, tmp_path: Path
+) -> None:
+    for label in ("notifier.broadcast.after_call", "notifier.broadcast.before_takeover"):
+        assert await run(stage, mongo_uri, tmp_path, "work", "b1", crash_at=label) == KILLED
+        await let_leases_end(stage)
+    assert await run(stage, mongo_uri, tmp_path, "work", "b1") == 0
+
+    assert await stage.states("b1") == {"sent": PEOPLE - 1 - WAVE, "uncertain": WAVE, "skipped": 1}
+    assert set(stage.copies.values()) == {1}
+    assert len(stage.copies) == PEOPLE - 1
+
+
 @pytest.mark.parametrize("label", ["notifier.broadcast.before_settle", "notifier.broadcast.after_settle"])
 async def test_after_a_death_while_echoes_are_taken_the_copies_are_settled_and_counted(
     stage: Stage, mongo_uri: str, tmp_path: Path, label: str

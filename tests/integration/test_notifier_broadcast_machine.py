@@ -24,7 +24,7 @@ from tests.unit.notifier.broadcast_machine import BroadcastMachine
 from tests.unit.notifier.fakes import LEASE, ManualClock
 
 COLLECTIONS = ("broadcast_chunks", "recipients")
-UNRELIABLE = ("claim_chunk", "rows_of", "renew", "release", "mark_copies", "record")
+UNRELIABLE = ("claim_chunk", "rows_of", "renew", "release", "mark_wave", "record")
 UPDATES = ("update_one", "update_many", "find_one_and_update")
 
 

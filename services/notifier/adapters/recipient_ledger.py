@@ -1,9 +1,13 @@
 """The recipient ledger of broadcasts in MongoDB: who is meant, in chunks; and one row for each copy.
 
 A chunk names the persons of one slice of the audience and is worked on by one owner at a time, under a lease by the
-database's clock (`due_at`, as in the reply ledger: when to look at it next). A person's row is *inserted* as `sending`
-before the call to Zalo: its id is a function of broadcast and person, so nobody can mark a copy twice, whoever holds
-the chunk. Everything after is fenced with id, owner, attempt and state.
+database's clock (`due_at`, as in the reply ledger: when to look at it next). Before the calls of a wave its copies are
+named in the chunk (`wave`), by the same write that renews the lease, and only while the chunk is still this owner's.
+So whoever takes the chunk over knows everybody whom an earlier owner may have called: those without an outcome become
+uncertain before anything else happens, and nobody is called twice, whatever became of leases.
+
+A person's row is inserted with the outcome of the attempt. Its id is a function of broadcast and person, so an outcome
+is written over another only where that is told here: over an earlier attempt's, and a proof over doubt.
 
 The counters of a chunk are absolute values counted from its rows; a later count wins, and a chunk with something
 unfinished is counted again. So they add up to the audience whatever died in between.
@@ -12,8 +16,8 @@ Source: docs/architecture/broadcasts.md.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -33,6 +37,7 @@ from services.notifier.domain.copies import (
     Skip,
     Skipped,
     Slice,
+    Wave,
     chunk_digest,
     copy_id,
     total,
@@ -60,9 +65,31 @@ _AT_ONCE = EPOCH + timedelta(seconds=1)
 LISTED: tuple[Lane, ...] = ("answer", "consultation")
 """Lanes whose messages Zalo's list of a conversation shows; of templates its documentation does not say so."""
 NAMES = unsettled.Names(started_at="marked_at", kind="lane", listed=LISTED, own="copy")
-_MAY_HAVE = ("sending", "sent", "uncertain")
+_MAY_HAVE = ("sent", "uncertain")
 _GIVEN_UP = "send.abandoned"
-_ROW_FIELDS = {"person": 1, "state": 1, "owner": 1, "attempt": 1, "failures": 1, "due_at": 1, "requested_at": 1}
+_ROW_FIELDS = {"person": 1, "state": 1, "attempt": 1, "failures": 1, "due_at": 1, "requested_at": 1}
+_LEASE_EXPIRED = "send.lease_expired"
+_NO_WAVE: Document = {"wave": None, "in_flight": 0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Attempt:
+    """A copy of a wave as its chunk names it.
+
+    Attributes:
+        chunk: the document, with the wave.
+        number: counted from 1.
+    """
+
+    chunk: Document
+    person: str
+    citizen_key: str
+    page: str
+    number: int
+
+    @property
+    def row_id(self) -> str:
+        return copy_id(self.chunk["broadcast_id"], self.person)
 
 
 class RecipientLedger:
@@ -110,6 +137,8 @@ class RecipientLedger:
     async def claim_chunk(self, broadcast_id: str, *, owner: str) -> Chunk | None:
         """Take a chunk that is due: one nobody had, one to go on with, or one whose owner gave no sign.
 
+        What that owner may have called becomes uncertain first: it may have died, or may be about to hear from Zalo.
+
         Args:
             broadcast_id: whose.
             owner: unique to this claim.
@@ -125,34 +154,17 @@ class RecipientLedger:
                 return_document=True,
             )
         )
-        return None if document is None else _chunk(document)
+        if document is None:
+            return None
+        if document.get("in_flight"):
+            crash_point("notifier.broadcast.before_takeover")
+            await self._leave_uncertain(_attempts(document), now)
+        return _chunk(document)
 
     async def rows_of(self, chunk: Chunk) -> list[Row]:
-        """The rows that a chunk has so far; what another owner left in `sending` becomes uncertain first.
-
-        That owner may have died, or may be about to hear from Zalo: only its own record decides.
-        """
+        """The rows that a chunk has so far."""
         of_chunk: Document = {"broadcast_id": chunk.broadcast_id, "chunk": chunk.part.number}
         documents = await patiently(lambda: self._rows.find(of_chunk, _ROW_FIELDS).to_list(None))
-        left = [row["_id"] for row in documents if row["state"] == "sending" and row["owner"] != chunk.owner]
-        if left:
-            await patiently(
-                lambda: self._rows.update_many(
-                    {"_id": {"$in": left}, "state": "sending", "owner": {"$ne": chunk.owner}},
-                    [
-                        {
-                            "$set": {
-                                "state": "uncertain",
-                                "reason": "send.lease_expired",
-                                "uncertain_at": _SERVER_NOW,
-                                "checks": 0,
-                                "due_at": _SERVER_NOW,
-                            }
-                        }
-                    ],
-                )
-            )
-            documents = await patiently(lambda: self._rows.find(of_chunk, _ROW_FIELDS).to_list(None))
         return [Row(**{name: document[name] for name in _ROW_FIELDS}) for document in documents]
 
     async def renew(self, chunk: Chunk, counts: Counts) -> bool:
@@ -161,16 +173,19 @@ class RecipientLedger:
         Returns:
             False if the chunk is somebody else's now: stop working on it.
         """
+        return await self._sign(chunk, counts, {})
+
+    async def _sign(self, chunk: Chunk, counts: Counts, news: Document) -> bool:
+        changes = {"due_at": server_time_in(self._lease_ms), **_counters(counts), **news}
         answer = await patiently(
             lambda: self._chunks.update_one(
-                {"_id": chunk.id, "owner": chunk.owner, "state": "open"},
-                [{"$set": {"due_at": server_time_in(self._lease_ms), **_counters(counts)}}],
+                {"_id": chunk.id, "owner": chunk.owner, "state": "open"}, [{"$set": changes}]
             )
         )
         return bool(answer.matched_count)
 
     async def release(self, chunk: Chunk, *, due_at: datetime | None) -> bool:
-        """Put a chunk down with counters from its rows.
+        """Put a chunk down with counters from its rows, when its last wave is recorded.
 
         Args:
             chunk: in our hands.
@@ -185,7 +200,7 @@ class RecipientLedger:
             end: Document = {"state": "done", "due_at": NEVER} if due_at is None else {"due_at": due_at}
             if due_at is None and counts.states["queued"]:  # somebody proved meanwhile that Zalo lacks a copy
                 end = {"due_at": _AT_ONCE}
-            changes = {"owner": None, **end, **_counters(counts)}
+            changes = {"owner": None, **end, **_counters(counts), **_NO_WAVE}
             fence = {"_id": chunk.id, "owner": chunk.owner, "state": "open"}
             answer = await patiently(
                 lambda number=number, changes=changes, fence=fence: self._chunks.update_one(  # type: ignore[misc]
@@ -227,7 +242,7 @@ class RecipientLedger:
                 {"_id": chunk_id},
                 {"$inc": {"recounts": 1}},
                 return_document=True,
-                projection={"recounts": 1, "people": 1},
+                projection={"broadcast_id": 1, "recounts": 1, "people": 1, "in_flight": 1, "wave": 1},
             )
         )
         if document is None:
@@ -246,6 +261,11 @@ class RecipientLedger:
             states[group["_id"]["state"]] += group["count"]
             if reason := group["_id"].get("reason"):
                 reasons[group["_id"]["state"], reason] += group["count"]
+        if document.get("in_flight"):
+            # Asked after the rows were counted: what is recorded in between is queued in this count, and in none twice.
+            before = await self._unrecorded(_attempts(document))
+            states.subtract(state for state in before.values() if state is not None)
+            states["sending"] += len(before)
         states["queued"] += document["people"] - sum(states.values())
         return document["recounts"], Counts(states, reasons)
 
@@ -290,101 +310,148 @@ class RecipientLedger:
             )
         crash_point("notifier.broadcast.after_skip")
 
-    async def mark_copies(self, chunk: Chunk, copies: Sequence[Copy], *, text_sha256: str, now: datetime) -> list[Copy]:
-        """Mark copies as being sent, before any call.
+    async def mark_wave(self, chunk: Chunk, wave: Wave, counts: Counts) -> bool:
+        """Name the copies that are called next, before any call, and give a sign.
+
+        This takes the place of the wave before, which must be recorded. Whoever is named must have no row, or one that
+        is queued, and this owner must know that from rows read after its claim: others only end uncertainty.
 
         Returns:
-            Those that are ours to send; the others are somebody else's.
+            False if the chunk is somebody else's now: call nobody.
 
         Raises:
-            StoreUnavailable: some may be marked: repeat the call, it tells them again.
+            StoreUnavailable: it may be marked; repeat the call.
         """
-        new = [copy for copy in copies if copy.attempt == 1]
-        again = [copy for copy in copies if copy.attempt > 1]
-        ours = await self._mark_new(chunk, new, text_sha256, now) if new else set()
-        if again:
-            ours |= await self._mark_again(chunk, again, now)
+        marked = {
+            "owner": chunk.owner,
+            "marked_at": wave.marked_at,
+            "lane": wave.copies[0].lane,
+            "text_sha256": wave.text_sha256,
+            "copies": [[copy.person, copy.citizen_key, copy.page, copy.attempt] for copy in wave.copies],
+        }
+        is_ours = await self._sign(chunk, counts, {"wave": {"$literal": marked}, "in_flight": len(wave.copies)})
         crash_point("notifier.broadcast.after_mark")
-        return [copy for copy in copies if copy.person in ours]
+        return is_ours
 
-    async def _mark_new(self, chunk: Chunk, copies: Sequence[Copy], text_sha256: str, now: datetime) -> set[str]:
-        by_id = {copy_id(chunk.broadcast_id, copy.person): copy for copy in copies}
-        documents = [_row_document(row_id, chunk, copy, text_sha256, now) for row_id, copy in by_id.items()]
-        with store_errors():
-            inserted = await insert_new(self._rows, documents)
-        # Of those that were there, some may be ours: from a try whose answer was lost. Nothing was called since.
-        if there := [row_id for row_id in by_id if row_id not in inserted]:
-            inserted |= await self._owned_rows(chunk, there)
-        return {by_id[row_id].person for row_id in inserted}
-
-    async def _mark_again(self, chunk: Chunk, copies: Sequence[Copy], now: datetime) -> set[str]:
-        by_id = {copy_id(chunk.broadcast_id, copy.person): copy for copy in copies}
-        await patiently(
-            lambda: self._rows.update_many(
-                {"_id": {"$in": list(by_id)}, "state": "queued", "due_at": {"$lte": now}},
-                [
-                    {
-                        "$set": {
-                            "state": "sending",
-                            "owner": chunk.owner,
-                            "attempt": {"$add": ["$attempt", 1]},
-                            "marked_at": now,
-                        }
-                    }
-                ],
-            )
-        )
-        return {by_id[row_id].person for row_id in await self._owned_rows(chunk, list(by_id))}
-
-    async def _owned_rows(self, chunk: Chunk, row_ids: Sequence[str]) -> set[str]:
-        ours = {"_id": {"$in": list(row_ids)}, "owner": chunk.owner, "state": "sending"}
-        documents = await patiently(lambda: self._rows.find(ours, {"_id": 1}).to_list(None))
-        return {document["_id"] for document in documents}
-
-    async def record(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
-        """Write down what attempts came to; fenced, so that repeating it changes nothing.
+    async def record(self, chunk: Chunk, wave: Wave, results: Sequence[CopyResult]) -> None:
+        """Write down what attempts came to. Repeating it changes nothing.
 
         Raises:
             StoreUnavailable: repeat the call.
         """
         crash_point("notifier.broadcast.before_record")
+        marked = {"owner": chunk.owner, "marked_at": wave.marked_at, "text_sha256": wave.text_sha256}
         alike: dict[tuple[Any, ...], list[CopyResult]] = defaultdict(list)
         for result in results:
-            alike[result.copy.attempt, _without_message(result.step), result.ended_at].append(result)
-        for group in alike.values():
-            try:
-                with store_errors():
-                    await self._rows.update_many(*_recording(chunk, group))
-            except DuplicateKeyError:
-                # Zalo gave one message id twice, or an echo settled another send with it: keep the fact, not the id.
-                await self._record_singly(chunk, group)
+            alike[result.copy.lane, result.copy.attempt, _without_message(result.step), result.ended_at].append(result)
+        for (lane, _, step, ended_at), group in alike.items():
+            document: Document = {
+                "broadcast_id": chunk.broadcast_id,
+                "number": chunk.part.number,
+                "wave": {**marked, "lane": lane},
+            }
+            attempts = [
+                _Attempt(document, one.copy.person, one.copy.citizen_key, one.copy.page, one.copy.attempt)
+                for one in group
+            ]
+            message_ids = [one.step.message_id for one in group if isinstance(one.step, Sent) and one.step.message_id]
+            await self._write(attempts, _outcome(step, ended_at), message_ids)
         crash_point("notifier.broadcast.after_record")
 
-    async def _record_singly(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
-        for result in results:
-            try:
-                with store_errors():
-                    await self._rows.update_many(*_recording(chunk, [result]))
-            except DuplicateKeyError:
-                with store_errors():
-                    await self._rows.update_many(*_recording(chunk, [result], is_id_taken=True))
+    async def _leave_uncertain(self, attempts: Sequence[_Attempt], now: datetime) -> None:
+        """End attempts of which nobody knows, unless their outcome is written down."""
+        by_number: dict[int, list[_Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            by_number[attempt.number].append(attempt)
+        unknown = _outcome(Park(_LEASE_EXPIRED, ""), now)
+        for group in by_number.values():
+            await patiently(partial(self._write, group, unknown, ()))
+
+    async def _write(self, attempts: Sequence[_Attempt], outcome: Document, message_ids: Sequence[str]) -> None:
+        """Write one outcome of attempts that are alike; `message_ids` name each one's message, or there are none.
+
+        A write for each row costs a server that makes every write durable by itself a flush for each.
+        """
+        rows = {}
+        for number, attempt in enumerate(attempts):
+            row_id = attempt.row_id
+            message_key = message_ids[number] if message_ids else f"copy {row_id}"
+            rows[row_id] = _row_document(row_id, attempt, outcome, message_key)
+        left = set(rows)
+        if attempts[0].number == 1:
+            left -= await insert_new(self._rows, list(rows.values()))
+        if not left:
+            return
+        await self._write_over([rows[row_id] for row_id in rows if row_id in left])
+        if attempts[0].number > 1 or not message_ids:
+            return
+        with store_errors():
+            cursor = self._rows.find({"_id": {"$in": list(left)}}, {"_id": 1})
+            left -= {document["_id"] for document in await cursor.to_list(None)}
+        # Zalo gave one message id twice, or an echo settled another send with it: keep the fact, not the id.
+        await insert_new(self._rows, [_without_id(rows[row_id]) for row_id in left])
+
+    async def _write_over(self, rows: Sequence[Document]) -> None:
+        """Write outcomes over rows that are there, where these are of an earlier attempt, or in doubt of this one."""
+        try:
+            with store_errors():
+                await self._rows.update_many(*_over(rows))
+        except DuplicateKeyError:
+            for row in rows:
+                try:
+                    with store_errors():
+                        await self._rows.update_many(*_over([row]))
+                except DuplicateKeyError:
+                    with store_errors():
+                        await self._rows.update_many(*_over([_without_id(row)]))
+
+    # Copies under way
+
+    async def _in_flight(self, is_meant: Callable[[_Attempt], bool], **narrowed: Any) -> list[_Attempt]:
+        """Attempts that are marked and not recorded.
+
+        To be asked before the rows are read: what is recorded in between is seen twice and not missed.
+        """
+        fields = {"broadcast_id": 1, "number": 1, "wave": 1}
+        documents = await patiently(
+            lambda: self._chunks.find({"in_flight": {"$gt": 0}, **narrowed}, fields).to_list(None)
+        )
+        meant = [attempt for document in documents for attempt in _attempts(document) if is_meant(attempt)]
+        return list(await self._unrecorded(meant))
+
+    async def _unrecorded(self, attempts: Sequence[_Attempt]) -> dict[_Attempt, str | None]:
+        """Those attempts whose outcome is not written down, and the state of the earlier attempt's row."""
+        if not attempts:
+            return {}
+        by_id = {attempt.row_id: attempt for attempt in attempts}
+        documents = await patiently(
+            lambda: self._rows.find({"_id": {"$in": list(by_id)}}, {"attempt": 1, "state": 1}).to_list(None)
+        )
+        rows = {document["_id"]: document for document in documents}
+        return {
+            attempt: rows[row_id]["state"] if row_id in rows else None
+            for row_id, attempt in by_id.items()
+            if row_id not in rows or rows[row_id]["attempt"] < attempt.number
+        }
 
     async def recent(self, copies: Sequence[Copy], *, broadcast_id: str, now: datetime) -> dict[str, Recent]:
         """What other broadcasts each person has had, or is getting now; those with nothing are missing."""
         person_of = {key: copy.person for copy in copies for key in copy.keys}
-        documents = await self._marked(list(person_of), now, broadcast_id={"$ne": broadcast_id})
+        of_others = {"broadcast_id": {"$ne": broadcast_id}}
+        under_way = await self._in_flight(lambda attempt: attempt.citizen_key in person_of, **of_others)
         day, week, pending = Counter[str](), Counter[str](), Counter[str]()
-        for document in documents:
+        pending.update(person_of[attempt.citizen_key] for attempt in under_way)
+        for document in await self._marked(list(person_of), now, **of_others):
             person = person_of[document["citizen_key"]]
-            if document["state"] == "sending":
-                pending[person] += 1
-                continue
             week[person] += 1
             day[person] += document["marked_at"] > now - DAY
         return {person: Recent(Had(day[person], week[person]), pending[person]) for person in week | pending}
 
     async def had(self, keys_by_person: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, Had]:
-        """How many broadcasts persons have had or may have, by all their contacts; for a forecast."""
+        """How many broadcasts persons have had or may have, by all their contacts; for a forecast.
+
+        Copies that are under way at this moment are not counted.
+        """
         person_of = {key: person for person, keys in keys_by_person.items() for key in keys}
         day, week = Counter[str](), Counter[str]()
         for document in await self._marked(list(person_of), now):
@@ -404,8 +471,26 @@ class RecipientLedger:
     # Settling; the same calls as the reply ledger's
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
-        """Copies to these citizens whose message id is not known."""
-        return await unsettled.open_sends(self._rows, citizen_keys, NAMES)
+        """Copies to these citizens of which it is not known whether Zalo has them."""
+        keys = set(citizen_keys)
+        under_way = [
+            OpenSend(
+                id=attempt.row_id,
+                citizen_key=attempt.citizen_key,
+                text_sha256=attempt.chunk["wave"]["text_sha256"],
+                started_at=attempt.chunk["wave"]["marked_at"],
+                attempt=attempt.number,
+                state="sending",
+                requested_at=attempt.chunk["wave"]["marked_at"],
+                is_listed=attempt.chunk["wave"]["lane"] in LISTED,
+            )
+            for attempt in await self._in_flight(lambda attempt: attempt.citizen_key in keys)
+        ]
+        return under_way + await self.uncertain(keys)
+
+    async def uncertain(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Those of them that are uncertain."""
+        return await unsettled.in_states(self._rows, citizen_keys, ["uncertain"], NAMES)
 
     async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Copies that these citizens have by an answer without an id."""
@@ -492,15 +577,24 @@ class RecipientLedger:
     async def delivered(self, moments: Mapping[str, datetime]) -> dict[str, str]:
         """Note on copies that Zalo delivered them, told by our own ids; the earliest moment stays.
 
+        One that is still under way gets its row now, as uncertain: the delivery will settle it if its answer does not.
+
         Returns:
             The citizens by id of those that are ours.
         """
-        with store_errors():
-            cursor = self._rows.find({"_id": {"$in": list(moments)}}, {"citizen_key": 1})
-            citizens = {document["_id"]: document["citizen_key"] for document in await cursor.to_list(None)}
+        citizens = await self._citizens(moments)
+        if others := set(moments) - set(citizens):
+            under_way = await self._in_flight(lambda attempt: attempt.row_id in others)
+            await self._leave_uncertain(under_way, await self._store.server_now())
+            citizens |= await self._citizens(others)
         theirs = {row_id: at for row_id, at in moments.items() if row_id in citizens}
         await unsettled.note_moments(self._rows, "received_at", theirs)
         return citizens
+
+    async def _citizens(self, row_ids: Iterable[str]) -> dict[str, str]:
+        with store_errors():
+            cursor = self._rows.find({"_id": {"$in": list(row_ids)}}, {"citizen_key": 1})
+            return {document["_id"]: document["citizen_key"] for document in await cursor.to_list(None)}
 
     async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:
         """A person gives an uncertain copy up: it is counted as failed and never sent.
@@ -581,8 +675,17 @@ class RecipientLedger:
 
     async def in_state(self, broadcast_id: str, state: CopyState, *, limit: int) -> list[Document]:
         """Some copies of a broadcast in one state; for states that few are in."""
+        under_way: dict[str, Document] = {}
+        if state in ("queued", "sending", "skipped"):
+            attempts = await self._in_flight(lambda _: True, broadcast_id=broadcast_id)
+            rows = (_row_document(one.row_id, one, {"state": "sending", "reason": None}, "") for one in attempts)
+            under_way = {row["_id"]: row for row in rows}
+        if state == "sending":
+            return list(under_way.values())[:limit]
         with store_errors():
-            return await self._rows.find({"broadcast_id": broadcast_id, "state": state}).limit(limit).to_list(None)
+            cursor = self._rows.find({"broadcast_id": broadcast_id, "state": state}).limit(limit + len(under_way))
+            documents = await cursor.to_list(None)
+        return [document for document in documents if document["_id"] not in under_way][:limit]
 
     async def of_citizen(self, citizen_key: str) -> list[Document]:
         """All broadcasts a citizen was meant to get, and why not."""
@@ -612,6 +715,7 @@ def _chunk_document(chunk: NewChunk) -> Document:
         "due_at": _AT_ONCE,
         "owner": None,
         "recounts": 0,
+        **_NO_WAVE,
         **_counters(counts),
     }
 
@@ -639,25 +743,31 @@ def _read_counters(document: Document) -> Counts:
     return Counts(document["counts"], {(state, reason): count for state, reason, count in document["reasons"]})
 
 
-def _row_document(row_id: str, chunk: Chunk, copy: Copy, text_sha256: str, now: datetime) -> Document:
+def _attempts(document: Document) -> list[_Attempt]:
+    """The copies of a chunk's wave; none are left of one that was recorded when the chunk was put down."""
+    wave = document["wave"]
+    return [_Attempt(document, *copy) for copy in wave["copies"]] if wave is not None else []
+
+
+def _row_document(row_id: str, attempt: _Attempt, outcome: Document, message_key: str) -> Document:
+    wave = attempt.chunk["wave"]
     return {
         "_id": row_id,
-        "broadcast_id": chunk.broadcast_id,
-        "chunk": chunk.part.number,
-        "person": copy.person,
-        "citizen_key": copy.citizen_key,
-        "page": copy.page,
-        "lane": copy.lane,
-        "state": "sending",
-        "reason": None,
-        "owner": chunk.owner,
-        "attempt": 1,
+        "broadcast_id": attempt.chunk["broadcast_id"],
+        "chunk": attempt.chunk["number"],
+        "person": attempt.person,
+        "citizen_key": attempt.citizen_key,
+        "page": attempt.page,
+        "lane": wave["lane"],
+        "owner": wave["owner"],
+        "attempt": attempt.number,
         "failures": 0,
         "due_at": None,
-        "marked_at": now,
-        "requested_at": now,
-        "text_sha256": text_sha256,
-        "message_key": f"copy {row_id}",
+        "marked_at": wave["marked_at"],
+        "requested_at": wave["marked_at"],
+        "text_sha256": wave["text_sha256"],
+        "message_key": message_key,
+        **outcome,
     }
 
 
@@ -666,40 +776,42 @@ def _without_message(step: Step | Skipped) -> Step | Skipped:
     return replace(step, message_id="" if step.message_id else None) if isinstance(step, Sent) else step
 
 
-def _recording(
-    chunk: Chunk, results: Sequence[CopyResult], *, is_id_taken: bool = False
-) -> tuple[Document, list[Document]]:
-    """One write for outcomes that are alike but for their message ids.
+def _without_id(row: Document) -> Document:
+    """A row whose message id another send has."""
+    return {**row, "message_key": f"copy {row['_id']}", "reported_message_id": row["message_key"]}
 
-    A write for each row costs a server that makes every write durable by itself a flush for each.
-    """
-    first = results[0]
-    row_ids = [copy_id(chunk.broadcast_id, result.copy.person) for result in results]
-    fence: Document = {
-        "_id": {"$in": row_ids},
-        "owner": chunk.owner,
-        "attempt": first.copy.attempt,
-        "state": "sending",
-    }
-    fields: Document
-    match first.step:
-        case Sent(message_id, quota_type):
-            # An acceptance is a proof: it is recorded after the lease too.
-            fence["state"] = {"$in": ["sending", "uncertain"]}
-            fields = {"state": "sent", "reason": None, "sent_at": first.ended_at, "finished_at": first.ended_at}
-            if quota_type is not None:
-                fields["quota_type"] = {"$literal": quota_type}
-            if message_id is not None:
-                message_ids = (result.step.message_id for result in results if isinstance(result.step, Sent))
-                of_row = value_of_each(dict(zip(row_ids, message_ids, strict=True)))
-                fields["reported_message_id" if is_id_taken else "message_key"] = of_row
+
+def _outcome(step: Step | Skipped, ended_at: datetime) -> Document:
+    """What a row says of an attempt, but for its message id."""
+    match step:
+        case Sent(_, quota_type):
+            fields: Document = {"state": "sent", "reason": None, "sent_at": ended_at, "finished_at": ended_at}
+            return fields if quota_type is None else {**fields, "quota_type": quota_type}
         case TryAgain(at, reason, failures):
-            fields = {"state": "queued", "due_at": at, "failures": failures, "reason": reason}
+            return {"state": "queued", "due_at": at, "failures": failures, "reason": reason}
         case Fail(reason):
-            fields = {"state": "failed", "reason": reason, "finished_at": first.ended_at}
+            return {"state": "failed", "reason": reason, "finished_at": ended_at}
         case Park(reason, why):
-            fields = {"state": "uncertain", "reason": reason, "why": {"$literal": why}, "uncertain_at": first.ended_at}
-            fields |= {"checks": 0, "due_at": first.ended_at}
+            fields = {"state": "uncertain", "reason": reason, "why": why, "uncertain_at": ended_at}
+            return {**fields, "checks": 0, "due_at": ended_at}
         case Skipped(reason):
-            fields = {"state": "skipped", "reason": reason, "finished_at": first.ended_at}
-    return fence, [{"$set": fields}]
+            return {"state": "skipped", "reason": reason, "finished_at": ended_at}
+
+
+_OF_FIRST = frozenset({"_id", "broadcast_id", "chunk", "person", "requested_at"})
+_OF_EACH = ("citizen_key", "page", "message_key", "reported_message_id")
+
+
+def _over(rows: Sequence[Document]) -> tuple[Document, list[Document]]:
+    """One write of rows that are alike over what is there of an earlier attempt, or in doubt of this one.
+
+    An acceptance is a proof: it ends the doubt after the lease too.
+    """
+    first = rows[0]
+    earlier = {"attempt": first["attempt"] - 1, "state": {"$in": ["queued", "skipped"]}}
+    doubtful = {"attempt": first["attempt"], "owner": first["owner"], "state": "uncertain"}
+    overwritten = [earlier, doubtful] if first["state"] == "sent" else [earlier]
+    of_each = {name: {row["_id"]: row[name] for row in rows} for name in _OF_EACH if name in first}
+    fields = {name: {"$literal": value} for name, value in first.items() if name not in _OF_FIRST | set(of_each)}
+    fields |= {name: value_of_each(values) for name, values in of_each.items()}
+    return {"_id": {"$in": [row["_id"] for row in rows]}, "$or": overwritten}, [{"$set": fields}]

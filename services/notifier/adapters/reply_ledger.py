@@ -388,8 +388,12 @@ class ReplyLedger:
     # Settling
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
-        """Sends of these citizens whose message id is not known."""
-        return await unsettled.open_sends(self._rows, citizen_keys, NAMES)
+        """Sends of these citizens of which it is not known whether Zalo has them."""
+        return await unsettled.in_states(self._rows, citizen_keys, ["sending", "uncertain"], NAMES)
+
+    async def uncertain(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Those of them that are uncertain."""
+        return await unsettled.in_states(self._rows, citizen_keys, ["uncertain"], NAMES)
 
     async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         """Replies that these citizens have by a person's word, or by an answer without an id."""

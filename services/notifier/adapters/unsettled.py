@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection as Collection_
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,9 +31,11 @@ class Names:
     own: str
 
 
-async def open_sends(rows: Collection, citizen_keys: Iterable[str], names: Names) -> list[OpenSend]:
-    """Sends to these citizens of which it is not known whether Zalo has them."""
-    wanted: Document = {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": ["sending", "uncertain"]}}
+async def in_states(
+    rows: Collection, citizen_keys: Iterable[str], states: Sequence[str], names: Names
+) -> list[OpenSend]:
+    """Sends to these citizens in some states."""
+    wanted: Document = {"citizen_key": {"$in": list(citizen_keys)}, "state": {"$in": list(states)}}
     return await _sends(rows, wanted, names)
 
 

@@ -20,7 +20,7 @@ from shared.ids import ID_LENGTH, deterministic_id
 
 CopyState = Literal["queued", "sending", "sent", "failed", "uncertain", "skipped"]
 """queued -> sending -> sent | failed | uncertain | skipped; sending -> queued for a proven failure; uncertain -> sent
-by a proof or by the late answer itself. A person without a row yet is queued."""
+by a proof or by the late answer itself. A person without a row yet is queued, or sending: then the wave names them."""
 
 CHUNK_CONTACTS = 8_000
 """Contacts read at once for a chunk of an audience that is a small part of all."""
@@ -86,7 +86,7 @@ class Chunk:
     """A chunk in one worker's hands.
 
     Attributes:
-        owner: the claim; every later update is fenced with it.
+        owner: the claim; each wave, and all that follows, is fenced with it.
     """
 
     id: str
@@ -102,7 +102,6 @@ class Row:
 
     person: str
     state: CopyState
-    owner: str | None
     attempt: int
     failures: int
     due_at: datetime | None
@@ -130,6 +129,20 @@ class Copy:
     failures: int
     requested_at: datetime
     phone: str | None = None
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Copies that are called at once. Named in their chunk before the calls; that is the mark of each of them.
+
+    Attributes:
+        text_sha256: of their one text, by which echoes are recognised.
+        marked_at: by the database's clock.
+    """
+
+    copies: tuple[Copy, ...]
+    text_sha256: str
+    marked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from services.notifier.adapters.zalo_copies import Address, Form
 from services.notifier.domain.audience import ContactView, Terms
 from services.notifier.domain.broadcast import Broadcast, BroadcastState, Snapshot
 from services.notifier.domain.contacts import ContactFacts
-from services.notifier.domain.copies import Chunk, Copy, CopyResult, Counts, NewChunk, Progress, Recent, Row, Skip
+from services.notifier.domain.copies import Chunk, Copy, CopyResult, Counts, NewChunk, Progress, Recent, Row, Skip, Wave
 from services.notifier.domain.gate import Unfinished
 from services.notifier.domain.next_step import Fail, TryAgain
 from services.notifier.domain.outcomes import SendOutcome
@@ -71,7 +71,11 @@ class Ledger(Protocol):
         ...
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
-        """Show sends without a message id."""
+        """Show sends of which nobody knows yet whether Zalo has them, those under way included."""
+        ...
+
+    async def uncertain(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Show the uncertain ones alone."""
         ...
 
     async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
@@ -179,7 +183,11 @@ class Settleable(Protocol):
     """A ledger whose sends can be uncertain: that of replies, and that of broadcasts."""
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
-        """Show sends without a message id."""
+        """Show sends of which nobody knows yet whether Zalo has them, those under way included."""
+        ...
+
+    async def uncertain(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        """Show the uncertain ones alone."""
         ...
 
     async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
@@ -231,11 +239,11 @@ class Copies(Settleable, Protocol):
         ...
 
     async def claim_chunk(self, broadcast_id: str, *, owner: str) -> Chunk | None:
-        """Take a chunk that is due."""
+        """Take a chunk that is due, and end what another owner left."""
         ...
 
     async def rows_of(self, chunk: Chunk) -> list[Row]:
-        """Show what is done of a chunk; end what another owner left."""
+        """Show what is done of a chunk."""
         ...
 
     async def renew(self, chunk: Chunk, counts: Counts) -> bool:
@@ -250,11 +258,11 @@ class Copies(Settleable, Protocol):
         """Write down who gets nothing."""
         ...
 
-    async def mark_copies(self, chunk: Chunk, copies: Sequence[Copy], *, text_sha256: str, now: datetime) -> list[Copy]:
-        """Mark copies as being sent."""
+    async def mark_wave(self, chunk: Chunk, wave: Wave, counts: Counts) -> bool:
+        """Mark copies as being sent, and give a sign."""
         ...
 
-    async def record(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
+    async def record(self, chunk: Chunk, wave: Wave, results: Sequence[CopyResult]) -> None:
         """Write down what attempts came to."""
         ...
 

@@ -1,7 +1,8 @@
 """Sending a broadcast's copies: one chunk goes out in waves, each person at most one copy.
 
 A wave is: look at the state, take rate tokens, mark, check the caps, call, record. So a kill leaves at most one wave of
-a worker of which nobody knows, and a pause takes effect within one wave.
+a worker of which nobody knows, and a pause takes effect within one wave. Two writes of the database, whatever its size:
+the chunk, with the mark and the sign of life, and the outcomes.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from services.notifier.domain.copies import (
     Row,
     Skip,
     Skipped,
+    Wave,
     cap_verdict,
     copy_id,
     state_after,
@@ -261,22 +263,16 @@ class ChunkSender:
 
     async def _send_waves(self, work: _Work) -> None:
         """Wave after wave, as long as the broadcast runs and the chunk is ours."""
-        while work.waiting:
-            started = time.monotonic()
-            may_go_on, is_ours = await asyncio.gather(
-                self._may_go_on(work), self._copies.renew(work.chunk, work.counts)
-            )
-            if not may_go_on:
-                break
+        while work.waiting and await self._may_go_on(work):
+            wave, pause_seconds = await self._take_wave(work)
+            if wave:
+                is_ours = await self._send_wave(work, wave)
+            else:
+                is_ours = await self._give_sign(work)
+                await asyncio.sleep(pause_seconds)
             if not is_ours:
                 log.warning("chunk.lost", broadcast=work.broadcast.id, chunk=work.chunk.part.number)
                 return
-            work.renewed_at = started
-            wave, pause_seconds = await self._take_wave(work)
-            if wave:
-                await self._send_wave(work, wave)
-            elif pause_seconds:
-                await asyncio.sleep(pause_seconds)
         due_at = work.until
         if work.waiting:  # paused, cancelled, stopping, night or prepared long ago: whoever goes on takes it at once
             due_at = self._outside.clock.now()
@@ -326,36 +322,50 @@ class ChunkSender:
 
     # One wave
 
-    async def _send_wave(self, work: _Work, wave: Sequence[Copy]) -> None:
-        by_lane: dict[Lane, list[Copy]] = defaultdict(list)
-        for copy in wave:
-            by_lane[copy.lane].append(copy)
-        for lane, copies in by_lane.items():
-            await self._send_copies(work, lane, copies)
+    async def _give_sign(self, work: _Work, wave: Wave | None = None) -> bool:
+        """Renew the lease, and mark a wave by the same write; False if the chunk is somebody else's."""
+        started = time.monotonic()
+        if wave is None:
+            is_ours = await self._copies.renew(work.chunk, work.counts)
+        else:
+            is_ours = await self._copies.mark_wave(work.chunk, wave, work.counts)
+        work.renewed_at = started
+        return is_ours
 
-    async def _send_copies(self, work: _Work, lane: Lane, wave: Sequence[Copy]) -> None:
+    async def _send_wave(self, work: _Work, copies: Sequence[Copy]) -> bool:
+        """Send what was taken, form by form; False if the chunk is somebody else's."""
+        by_lane: dict[Lane, list[Copy]] = defaultdict(list)
+        for copy in copies:
+            by_lane[copy.lane].append(copy)
+        for lane, same in by_lane.items():
+            form, text_sha256 = work.forms[lane]
+            wave = Wave(tuple(same), text_sha256, self._outside.clock.now())
+            if not await self._send_copies(work, form, wave):
+                return False
+        return True
+
+    async def _send_copies(self, work: _Work, form: Form, wave: Wave) -> bool:
         """Mark, check, call and record one wave of one form."""
-        form, text_sha256 = work.forms[lane]
-        marked = await self._until_stored(
-            lambda: self._copies.mark_copies(work.chunk, wave, text_sha256=text_sha256, now=self._outside.clock.now())
-        )
-        work.count("queued", "sending", None, len(marked))
-        self.in_flight += len(marked)
+        work.count("queued", "sending", None, len(wave.copies))
+        if not await self._until_stored(lambda: self._give_sign(work, wave)):
+            return False
+        self.in_flight += len(wave.copies)
         try:
-            results, to_send = await self._within_caps(work, marked)
+            results, to_send = await self._within_caps(work, wave.copies)
             if to_send:
                 results += await self._call(work, form, to_send)
-            await self._until_stored(lambda: self._copies.record(work.chunk, results))
+            await self._until_stored(lambda: self._copies.record(work.chunk, wave, results))
         finally:
-            self.in_flight -= len(marked)
+            self.in_flight -= len(wave.copies)
         uncertain = self._tell(work, results)
         if uncertain:
             with suppress(StoreUnavailable):  # the sweep looks again
                 await self._settlement.of_citizens(uncertain)
+        return True
 
     async def _within_caps(self, work: _Work, marked: Sequence[Copy]) -> tuple[list[CopyResult], list[Copy]]:
         """After marking: whoever had their share, or is just getting it, gets no copy now."""
-        if work.terms.offer.is_emergency or not marked:
+        if work.terms.offer.is_emergency:
             return [], list(marked)
         now = self._outside.clock.now()
         recent = await self._until_stored(lambda: self._copies.recent(marked, broadcast_id=work.broadcast.id, now=now))
@@ -394,7 +404,7 @@ class ChunkSender:
                 app_id=self._app_by_oa[copy.oa_id],
                 access_token=token.value,
                 phone=copy.phone,
-                tracking_id=copy_id(work.broadcast.id, copy.person),
+                tracking_id=copy_id(work.broadcast.id, copy.person) if form.by_phone else "",
             )
             for copy, token in ready
         ]

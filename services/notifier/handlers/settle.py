@@ -91,7 +91,7 @@ class Settlement:
         Raises:
             StoreUnavailable: repeat the call.
         """
-        uncertain = [one for one in await self._ledger.open_sends(set(citizen_keys)) if one.state == "uncertain"]
+        uncertain = await self._ledger.uncertain(set(citizen_keys))
         if not uncertain:
             return set()
         concerned = {send.citizen_key for send in uncertain}
@@ -167,8 +167,8 @@ class Settlement:
 
     async def _look_up(self, due: Mapping[str, tuple[str, int]], by_list: ByList, now: datetime) -> dict[str, datetime]:
         """Look up those that are old enough; returns when the attempts began of all that stay uncertain."""
-        sends = await self._ledger.open_sends({citizen_key for citizen_key, _ in due.values()})
-        open_ = {send.id: send for send in sends if send.id in due and send.state == "uncertain"}
+        sends = await self._ledger.uncertain({citizen_key for citizen_key, _ in due.values()})
+        open_ = {send.id: send for send in sends if send.id in due}
         by_citizen: dict[str, list[OpenSend]] = defaultdict(list)
         for send in open_.values():
             if now - send.started_at >= by_list.rule.after:

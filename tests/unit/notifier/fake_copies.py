@@ -21,6 +21,7 @@ from services.notifier.domain.copies import (
     Row,
     Skip,
     Skipped,
+    Wave,
     chunk_digest,
     copy_id,
     state_after,
@@ -36,7 +37,7 @@ STATES: tuple[CopyState, ...] = ("queued", "sending", "sent", "failed", "uncerta
 
 @dataclass
 class FakeRow:
-    """One person's copy."""
+    """One person's copy; also one that is under way, which the real ledger keeps in its chunk."""
 
     broadcast_id: str
     chunk: int
@@ -119,9 +120,11 @@ class FakeCopies:
         for (of, number), chunk in self.chunks.items():
             if of == broadcast_id and chunk.state == "open" and chunk.due_at <= now:
                 chunk.owner, chunk.due_at = owner, now + self._lease
-                self._fail_after(fails)
                 new = chunk.new
-                return Chunk(f"{of}:{number}", of, new.part, new.persons, owner)
+                claimed = Chunk(f"{of}:{number}", of, new.part, new.persons, owner)
+                self._leave_uncertain(self._of_chunk(claimed))
+                self._fail_after(fails)
+                return claimed
         return None
 
     def _mine(self, chunk: Chunk) -> FakeChunk | None:
@@ -135,15 +138,16 @@ class FakeCopies:
             if (row.broadcast_id, row.chunk) == (chunk.broadcast_id, chunk.part.number)
         ]
 
-    async def rows_of(self, chunk: Chunk) -> list[Row]:
-        fails = await self._fail_before()
-        for row in self._of_chunk(chunk):
-            if row.state == "sending" and row.owner != chunk.owner:
+    def _leave_uncertain(self, rows: Iterable[FakeRow]) -> None:
+        for row in rows:
+            if row.state == "sending":
                 row.state, row.reason = "uncertain", "send.lease_expired"
                 row.checks, row.due_at = 0, self._clock.now()
-        self._fail_after(fails)
+
+    async def rows_of(self, chunk: Chunk) -> list[Row]:
+        self._fail_after(await self._fail_before())
         return [
-            Row(row.person, row.state, row.owner, row.attempt, row.failures, row.due_at, row.requested_at)
+            Row(row.person, row.state, row.attempt, row.failures, row.due_at, row.requested_at)
             for row in self._of_chunk(chunk)
         ]
 
@@ -183,33 +187,28 @@ class FakeCopies:
             elif known.state == "queued":
                 known.state, known.reason = "skipped", skip.reason
 
-    async def mark_copies(self, chunk: Chunk, copies: Sequence[Copy], *, text_sha256: str, now: datetime) -> list[Copy]:
+    async def mark_wave(self, chunk: Chunk, wave: Wave, counts: Counts) -> bool:  # noqa: ARG002
         fails = await self._fail_before()
-        for copy in copies:
-            row_id = copy_id(chunk.broadcast_id, copy.person)
-            known = self.rows.get(row_id)
-            if known is None and copy.attempt == 1:
-                self.rows[row_id] = FakeRow(
-                    *(chunk.broadcast_id, chunk.part.number, copy.person, copy.citizen_key, "sending", chunk.owner),
-                    *(1, now, now),
-                    text_sha256=text_sha256,
-                    lane=copy.lane,
-                )
-            elif known is not None and copy.attempt > 1 and known.state == "queued" and (known.due_at or now) <= now:
-                known.state, known.owner, known.attempt, known.marked_at = (
-                    "sending",
-                    chunk.owner,
-                    known.attempt + 1,
-                    now,
-                )
+        known = self._mine(chunk)
+        if known is not None:
+            known.due_at = self._clock.now() + self._lease
+            for copy in wave.copies:
+                self._mark(chunk, copy, wave)
         self._fail_after(fails)
-        return [copy for copy in copies if self._is_marked(chunk, copy)]
+        return known is not None
 
-    def _is_marked(self, chunk: Chunk, copy: Copy) -> bool:
-        row = self.rows.get(copy_id(chunk.broadcast_id, copy.person))
-        return row is not None and row.state == "sending" and row.owner == chunk.owner and row.attempt == copy.attempt
+    def _mark(self, chunk: Chunk, copy: Copy, wave: Wave) -> None:
+        row_id = copy_id(chunk.broadcast_id, copy.person)
+        row = self.rows.get(row_id)
+        if row is None:
+            row = self.rows[row_id] = FakeRow(
+                *(chunk.broadcast_id, chunk.part.number, copy.person, copy.citizen_key, "sending", chunk.owner),
+                *(copy.attempt, wave.marked_at, wave.marked_at),
+            )
+        row.state, row.owner, row.attempt, row.marked_at = "sending", chunk.owner, copy.attempt, wave.marked_at
+        row.citizen_key, row.lane, row.text_sha256 = copy.citizen_key, copy.lane, wave.text_sha256
 
-    async def record(self, chunk: Chunk, results: Sequence[CopyResult]) -> None:
+    async def record(self, chunk: Chunk, wave: Wave, results: Sequence[CopyResult]) -> None:  # noqa: ARG002
         fails = await self._fail_before()
         for result in results:
             self._record(chunk, result)
@@ -267,6 +266,9 @@ class FakeCopies:
 
     async def open_sends(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         return self._sends(citizen_keys, lambda row: row.state in ("sending", "uncertain"))
+
+    async def uncertain(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        return self._sends(citizen_keys, lambda row: row.state == "uncertain")
 
     async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         return self._sends(citizen_keys, lambda row: row.state == "sent" and row.message_id is None)
@@ -340,6 +342,7 @@ class FakeCopies:
 
     async def delivered(self, moments: Mapping[str, datetime]) -> dict[str, str]:
         citizens = {row_id: self.rows[row_id].citizen_key or "" for row_id in moments if row_id in self.rows}
+        self._leave_uncertain(self.rows[row_id] for row_id in citizens)
         for row_id in citizens:
             row = self.rows[row_id]
             row.moments["received"] = min(moments[row_id], row.moments.get("received", moments[row_id]))

@@ -266,6 +266,10 @@ class FakeLedger:
         self._fail_after(await self._fail_before())
         return self._sends(citizen_keys, lambda entry: entry.state in {"sending", "uncertain"})
 
+    async def uncertain(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
+        self._fail_after(await self._fail_before())
+        return self._sends(citizen_keys, lambda entry: entry.state == "uncertain")
+
     async def nameless(self, citizen_keys: Iterable[str]) -> list[OpenSend]:
         self._fail_after(await self._fail_before())
         return self._sends(citizen_keys, lambda entry: entry.state == "sent" and entry.message_id is None)
