@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -27,6 +26,7 @@ from shared.asyncapi import asyncapi_document
 from shared.collections import verify_indexes
 from shared.dead_letter import count_parked
 from shared.errors import HubError, StoreUnavailable
+from shared.garbage import collect_less_garbage
 from shared.kafka import Progress, measure_lag
 from shared.mongo import Store
 from shared.settings import HubSettings
@@ -346,17 +346,6 @@ def server(app: AsgiApp, settings: HubSettings, **options: Any) -> uvicorn.Serve
 def serve(app: ServiceApp, settings: HubSettings, **options: Any) -> None:
     """Run a service until it is told to stop; exits non-zero when it could not start."""
     run(server(app, settings, **options), app.health, settings)
-
-
-def collect_less_garbage() -> None:
-    """Spare the collector of cycles what stays: modules, models and settings are there until the end.
-
-    A batch makes thousands of objects at once, each of which Python's own thresholds take for a reason to look through
-    all that is loaded; that was a tenth of a service's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 def run(running: uvicorn.Server, health: Health, settings: HubSettings) -> None:

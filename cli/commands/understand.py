@@ -12,6 +12,7 @@ from cli.errors import CommandError, ExitCode
 from cli.settings import load_settings
 from cli.terminal import Terminal, run
 from services.router.offline import BATCH, Line, LineInvalid, OfflineRouter, as_line, parse
+from shared.garbage import collect_less_garbage
 
 
 def understand(
@@ -36,6 +37,7 @@ async def _understand(file: Path, model: str | None, terminal: Terminal) -> None
         lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise _unreadable(file, error) from error
+    collect_less_garbage()
     bad = 0
     with lines:
         numbered = ((number, raw) for number, raw in enumerate(lines, 1) if raw.strip())

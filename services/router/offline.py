@@ -24,8 +24,8 @@ MERGER = "merger-2025.yaml"
 
 NO_PAGE = "district"
 
-BATCH = 64
-"""Lines that are read at once."""
+BATCH = 200
+"""Lines that are read at once: as many as the router takes by default."""
 
 
 class LineInvalid(HubError):

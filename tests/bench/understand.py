@@ -1,12 +1,12 @@
 """Understanding without a broker or a database: category and unit of written messages, on one core.
 
-Turn and turn about in one process: a batch at a time, one by one, with twenty times the places in the gazetteer, and a
-floor that folds and hashes the same texts and multiplies them with the same table of weights.
+Turn and turn about in one process: a batch at a time, one by one, hostile texts one by one, with twenty times the
+places in the gazetteer, and a floor that folds and hashes the same texts and multiplies them with the same weights.
 """
 
-import gc
 import itertools
 import json
+import random
 import re
 import tempfile
 import time
@@ -21,12 +21,12 @@ import yaml
 
 from services.router.learning.corpus import load_messages
 from services.router.learning.variants import in_teencode, with_typos, without_diacritics
-from services.router.offline import Line, OfflineRouter
+from services.router.offline import BATCH, Line, OfflineRouter
+from shared.garbage import collect_less_garbage
 from tests.bench.measure import Comparison, Round, Series
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-BATCH = 64
-SINGLE = 1_000
+SINGLE, HOSTILE = 1_000, 200
 """So many are read one by one in a round."""
 TIMES_THE_PLACES = 20
 
@@ -37,9 +37,11 @@ def understand(*, items: int, rounds: int) -> Comparison:
     """Category and unit of `items` messages a round; seconds are CPU seconds, so that a busy machine counts less."""
     texts = _texts(items)
     lines = [Line(id=at, text=text, page="tan-chanh-hiep") for at, text in enumerate(texts)]
-    single, larger, floor = "one by one", f"gazetteer {TIMES_THE_PLACES} times", "floor"
+    hostile_lines = [Line(id=at, text=text, page="tan-chanh-hiep") for at, text in enumerate(_hostile_texts(HOSTILE))]
+    single, hostile, larger, floor = "one by one", "hostile", f"gazetteer {TIMES_THE_PLACES} times", "floor"
     what = {
         single: "the same, one by one",
+        hostile: "hostile texts up to 100 kB, one by one",
         larger: f"the same, with {TIMES_THE_PLACES} times the places",
         floor: "floor: folding, hashing, the bare product of weights",
     }
@@ -50,11 +52,12 @@ def understand(*, items: int, rounds: int) -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         large = OfflineRouter(_with_more_places(Path(folder)), understanding=router.understanding)
     bare = _Bare(router.understanding.model.weights)
-    gc.freeze()  # the tables are no garbage
+    collect_less_garbage()  # as in the services and in `hub understand`
     for number in range(rounds + 1):
         measured = {
             "": _timed(router.understand_all, lines),
             single: _one_by_one(router, lines[:SINGLE]),
+            hostile: _one_by_one(router, hostile_lines),
             larger: _timed(large.understand_all, lines),
             floor: _timed(bare.scores, texts),
         }
@@ -71,6 +74,19 @@ def _texts(count: int) -> list[str]:
     changes: tuple[Callable[[str], str], ...] = (str, str, str, str, str, without_diacritics, without_diacritics)
     changes += (without_diacritics, with_typos, in_teencode)
     return [changes[at % len(changes)](text) for at, text in enumerate(chosen)]
+
+
+def _hostile_texts(count: int) -> list[str]:
+    """Without words, without ends, all numbers or marks, spaced out, joined, in other scripts: half of them 100 kB."""
+    chance = random.Random(7)
+    pieces = ["cháy", "c h á y ", "а́", "́", "\u200b", "a", "1", "th 5 ", "tan chanh hiep ", "chayytamtru", "?", ". "]
+    letters = "abcdeghiklmnopqrstuvxyăâđêôơưáàảãạ 0123456789.,?!⏎\n\u200b\u0301\ue000😀аё日"
+    texts = []
+    for at in range(count):
+        length = 100_000 if at % 2 else 2_000
+        kind = chance.choice((letters, pieces, (chance.choice(pieces),)))
+        texts.append("".join(chance.choices(kind, k=length))[:length] + " cháy nhà")
+    return texts
 
 
 def _timed(work: Callable[[Any], Any], items: Sequence[Any]) -> Round:

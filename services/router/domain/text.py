@@ -482,7 +482,9 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
     return Words(plain, marked, cut.is_accented, cut.ends_clause, cut.sentence, cut.text)
 
 
-@lru_cache(maxsize=128)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
+@lru_cache(
+    maxsize=1_024
+)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
 def _cut(text: str) -> _Cut:
     if _is_ordinary(text):
         return _cut_clean(text, text.lower())
