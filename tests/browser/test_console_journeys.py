@@ -251,7 +251,9 @@ async def test_the_daily_tasks_need_no_mouse(browser: Browser, house: House) -> 
         await page.wait_for_url("**/queue")
         await expect(page.locator(".take-back")).to_contain_text("Đóng vụ")
         await page.keyboard.press("u")
-        await page.wait_for_url(f"**/cases/{a_code(41)}")
+        await expect(page.get_by_label("Kết quả, ghi chú nội bộ")).to_have_value("đã dập tắt")
+        await expect(page.get_by_label("Kết quả, ghi chú nội bộ")).to_be_focused()
+        await page.keyboard.press("Escape")
         await page.keyboard.press("q")
         await page.wait_for_url("**/queue")
         await page.keyboard.press("/")
@@ -332,4 +334,5 @@ async def test_every_page_is_clean_for_axe_and_fits_the_screen(
         await look(page, "everything-open")
         await page.get_by_role("button", name="Gửi", exact=True).click()
         await page.locator(".take-back").wait_for()
+        await expect(page.locator(".mark.undo")).to_be_in_viewport()  # on a phone too
         await look(page, "undo")

@@ -182,6 +182,19 @@ async def test_undoing_a_reply_gives_its_text_back_to_its_writer_only(house: Hou
     assert house.published.events == []
 
 
+async def test_undoing_a_hand_over_gives_its_form_back_as_it_was_filled_in(house: House) -> None:
+    async with a_visitor(house.url, PAGE) as officer:
+        filled = {"to_unit": OTHER_UNIT, "text": "đối tượng chạy về đó", "key": "form"}
+        await officer.post(f"/cases/{a_code(40)}/hand-over", filled)
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        _, where = await officer.post(f"/actions/{action['_id']}/undo")
+        _, page = await officer.get(where)
+    assert 'id="act-hand_over" open' in page
+    assert f'<option value="{OTHER_UNIT}" selected' in page
+    assert "đối tượng chạy về đó</textarea>" in page
+    assert page.count("đối tượng chạy về đó") == 1, "a note for colleagues is no draft of a reply"
+
+
 async def test_a_refused_reply_is_shown_again_with_what_was_written(house: House) -> None:
     async with a_visitor(house.url, PAGE) as officer:
         status, page = await officer.post(f"/cases/{a_code(33)}/reply", {"text": "bản nháp dài", "key": "form"})

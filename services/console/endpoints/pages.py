@@ -40,6 +40,7 @@ router = APIRouter(include_in_schema=False)
 Visiting = Annotated[Visit, Depends(visit_of)]
 
 
+NOTHING_WRITTEN = Decision("reply")
 PENDING_SHOWN = timedelta(days=2)
 """A published decision is shown from here until the ledger or the history has it."""
 
@@ -131,7 +132,7 @@ async def _case_parts(visit: Visit, code: str) -> tuple[Case, list[Line], ReplyW
 
 
 async def _case_page(
-    visit: Visit, code: str, *, draft: str = "", fault: str | None = None, open_form: str = "", status: int = 200
+    visit: Visit, code: str, *, written: Decision | None = None, fault: str | None = None, status: int = 200
 ) -> Response:
     around = await frame(visit, code=(await visit.cases.case(code.upper())).code)
     *_, parts = await _case_parts(visit, code)
@@ -140,9 +141,9 @@ async def _case_page(
         status=status,
         **parts,
         **around,
-        draft=draft,
+        written=written or NOTHING_WRITTEN,
         fault=fault,
-        open_form=open_form,
+        open_form=written.action if written else "",
         key=secrets.token_urlsafe(12),
         max_characters=MAX_REPLY_CHARACTERS,
         categories=CATEGORIES,
@@ -155,12 +156,11 @@ async def _case_page(
 @access(Access.UNIT)
 async def case_page(visit: Visiting, code: str, draft: str = "") -> Response:
     """The whole story on one screen."""
-    text = ""
-    if draft:
-        undone = await visit.deps.actions.find(draft)
-        if undone and undone["officer"] == visit.officer.account and undone["case_code"] == code.upper():
-            text = undone["text"]
-    return await _case_page(visit, code, draft=text)
+    undone = await visit.deps.actions.find(draft) if draft else None
+    if not undone or undone["officer"] != visit.officer.account or undone["case_code"] != code.upper():
+        return await _case_page(visit, code)
+    names = ("action", "text", "closes_case", "to_unit", "category", "subtopic")
+    return await _case_page(visit, code, written=Decision(**{name: undone[name] for name in names}))
 
 
 @router.get("/cases/{code}/live")
@@ -200,10 +200,7 @@ async def _decide(visit: Visit, code: str, decision: Decision, key: str, *, leav
             actions=visit.deps.actions,
         )
     except ActionRefused as error:
-        draft = decision.text if decision.action == "reply" else ""
-        return await _case_page(
-            visit, code, draft=draft, fault=error.reason, open_form=decision.action, status=error.status
-        )
+        return await _case_page(visit, code, written=decision, fault=error.reason, status=error.status)
     return RedirectResponse("/queue" if leaves else f"/cases/{case.code}", 303)
 
 
@@ -265,14 +262,13 @@ async def correct(
 @router.post("/actions/{action_id}/undo")
 @access(Access.SIGNED_IN)
 async def undo_action(visit: Visiting, action_id: str) -> Response:
-    """Take a decision back; a reply's text comes back to be changed."""
+    """Take a decision back; what was written comes back to be changed."""
     try:
         undone = await undo(action_id, officer=visit.officer, actions=visit.deps.actions)
     except TooLateToUndo:
         known = await visit.deps.actions.find(action_id)
         return await _case_page(visit, known["case_code"] if known else "", fault="action.too_late", status=409)
-    draft = f"?draft={action_id}" if undone["action"] == "reply" else ""
-    return RedirectResponse(f"/cases/{undone['case_code']}{draft}", 303)
+    return RedirectResponse(f"/cases/{undone['case_code']}?draft={action_id}", 303)
 
 
 @router.post("/actions/{action_id}/send-now")

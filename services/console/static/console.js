@@ -189,6 +189,8 @@
     const n = Array.from(reply.value.replace(/\r\n?/g, "\n").normalize("NFC").trim()).length;
     counter.textContent = counter.dataset.format.replace("#", n);
     counter.classList.toggle("too-long", n > Number(reply.dataset.max));
+    reply.style.height = "auto"; // as high as its text, up to a part of the screen
+    reply.style.height = `${Math.min(reply.scrollHeight + 2, innerHeight * 0.4)}px`;
   }
 
   if (composer) {
@@ -251,6 +253,14 @@
       keys[event.key]();
     }
   });
+
+  // -- where to begin ----------------------------------------------------------------------------------------------
+
+  const opened = document.querySelector("details.act[open]");
+  const own = all(".line.officer .mark.undo").pop();
+  if (opened) openAct(opened.id.replace("act-", ""));
+  else if (reply && reply.textContent) reply.focus(); // taken back, or refused: to be changed
+  else if (own) own.scrollIntoView({ block: "nearest" }); // on a phone the conversation is longer than the screen
 
   runTimes();
   runCountdowns();
