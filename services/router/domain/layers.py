@@ -11,6 +11,7 @@ Source: ADR 0010.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from itertools import chain
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.text import MAX_CHARACTERS
+from services.router.domain.text import MAX_CHARACTERS, Words
 from services.router.domain.text_model import Scores, TextModel
 from services.router.domain.understanding import (
     INCIDENTS,
@@ -38,8 +39,7 @@ class Policy(BaseModel):
 
     Attributes:
         emergency_from: share of `emergency` from which a message is one, whatever else it may be.
-        emergency_from_with_rule: the same where a rule of the book says so too.
-        emergency_from_with_call: the same where, besides the rule, one of the `call_concepts` is named.
+        emergency_from_with_call: the same where a rule of the book says so too and one of the `call_concepts` is named.
         call_concepts: concepts of the lexicon that ask somebody to come.
         emergency_from_in_sentence: share of a single sentence that makes the whole message one.
         call_off_from: share of `greeting` from which a phrase that calls off a report is believed.
@@ -57,7 +57,6 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     emergency_from: float = Field(gt=0, lt=1)
-    emergency_from_with_rule: float = Field(gt=0, lt=1)
     emergency_from_with_call: float = Field(gt=0, lt=1)
     call_concepts: frozenset[str]
     emergency_from_in_sentence: float = Field(gt=0, lt=1)
@@ -125,9 +124,7 @@ class LayeredUnderstanding:
     def without_safety(self) -> "LayeredUnderstanding":
         """The model's reading and the costs of being wrong, with nothing that raises; for reports."""
         never = math.nextafter(1.0, 0.0)
-        raising = dict.fromkeys(
-            ("emergency_from", "emergency_from_with_rule", "emergency_from_in_sentence", "incident_from"), never
-        )
+        raising = dict.fromkeys(("emergency_from", "emergency_from_in_sentence", "incident_from"), never)
         named = dict.fromkeys(("call_concepts", "incident_concepts"), frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
@@ -155,8 +152,8 @@ class LayeredUnderstanding:
             return "safety.may_be_emergency"
         has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
         asks_to_come = not self._calls.isdisjoint(matter.findings.lexicon)
-        enough = policy.emergency_from_with_call if asks_to_come else policy.emergency_from_with_rule
-        return "safety.rule" if has_rule and share >= enough else None
+        is_enough = share >= policy.emergency_from_with_call
+        return "safety.rule" if has_rule and asks_to_come and is_enough else None
 
     def _raise_by_sentences(
         self, matters: Sequence["_Matter"], scores: Sequence[Scores], raised: list[str | None]
@@ -253,13 +250,15 @@ class LayeredUnderstanding:
         if category not in _ANSWERED_BY_MACHINE:
             return False
         policy, share = self._policy, scores.categories
+        if _is_mostly_noise(findings.words):
+            return True
         if category == "other" and not topics and share["other"] < policy.silence_from:
             return True
         cost = sum([policy.costs.get(other, 0.0) * share[other] for other in share if other != category])
         if subtopic is not None:
             cost += policy.wrong_subtopic_cost * (1 - scores.subtopics[subtopic])
         if any(match.rule.category == "emergency" for match in findings.matches):
-            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from_with_rule
+            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from
         return cost > policy.person_above
 
 
@@ -290,6 +289,19 @@ def _sentences_of(matter: _Matter) -> Sequence[str]:
 
 def _likeliest(share: Mapping[str, float]) -> Category:
     return max(PRECEDENCE, key=share.__getitem__)
+
+
+LEAST_NOISE, NOISE_FROM = 8, 0.6
+"""A word said so often, and so large a share of a text, is a key held down or a child at play."""
+
+
+def _is_mostly_noise(words: Words) -> bool:
+    """Whether most of it is one word over and over: what else stands there may be chance."""
+    count = len(words)
+    if count < LEAST_NOISE:
+        return False
+    most = max(Counter(words.plain).values())
+    return most >= LEAST_NOISE and most >= NOISE_FROM * count
 
 
 RIVAL_FROM = 0.15

@@ -54,6 +54,7 @@ class Lexicon:
         Args:
             concepts: name to phrases, written with diacritics.
         """
+        self.concepts = concepts
         self.phrases = tuple(dict.fromkeys(phrase for phrases in concepts.values() for phrase in phrases))
         self.tree: PhraseTree[ConceptPhrases] = PhraseTree()
         for name, phrases in concepts.items():

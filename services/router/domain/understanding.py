@@ -146,6 +146,8 @@ class RuleBook(BaseModel):
         negation_fillers: words that may stand between a negation and what it negates.
         english: words that only an English text has.
         bare_words: concepts whose single words are also taken without their diacritics.
+        telling: of a category, or of a procedure's subtopic, the concepts of the lexicon whose phrases are such a
+            matter by themselves; the training reads them as short messages.
         person_below: a confidence below this needs a person.
     """
 
@@ -158,6 +160,7 @@ class RuleBook(BaseModel):
     bare_words: frozenset[str] = frozenset()
     person_below: float
     concepts: dict[str, tuple[str, ...]]
+    telling: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rules: tuple[Rule, ...]
 
 
@@ -253,6 +256,10 @@ class RuleUnderstanding:
                 if concept not in book.concepts and concept not in DERIVED:
                     raise ValueError(f"rule {rule.key} names the concept {concept}, which has no phrases")
             self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule))
+        if missing := sorted({*chain.from_iterable(book.telling.values())} - set(lexicon.concepts)):
+            raise ValueError(f"telling concepts are not in the lexicon: {', '.join(missing)}")
+        if missing := sorted({*book.telling} - {*PRECEDENCE, *PROCEDURE_SUBTOPICS}):
+            raise ValueError(f"no category or subtopic is called {', '.join(missing)}")
 
     def repairing(self, repairs: Repairs) -> "RuleUnderstanding":
         """The same rules over a spelling of which less is mended."""
@@ -273,6 +280,16 @@ class RuleUnderstanding:
             for rule in self._book.rules
             if len(rule.needs) == 1 and rule.needs[0] in self._book.concepts
             for phrase in self._book.concepts[rule.needs[0]]
+        ]
+
+    def telling_concepts(self) -> list[tuple[str, str]]:
+        """Phrases of several words that the lexicon has for one category, or for one subtopic of a procedure."""
+        return [
+            (matter, phrase)
+            for matter, concepts in self._book.telling.items()
+            for concept in concepts
+            for phrase in self._lexicon.concepts[concept]
+            if " " in phrase
         ]
 
     def examine(self, text: str) -> Findings:

@@ -7,7 +7,7 @@ takes for the meaning, so a random split would flatter it.
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -27,9 +27,9 @@ from services.router.adapters.model_files import FORMAT, as_kept, model_content,
 from services.router.domain.feature_table import Numbers
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.text_model import Layers, ModelCard, TextModel, shares
-from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, RuleUnderstanding
+from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, Category, RuleUnderstanding
 from services.router.learning.corpus import Example, digest, usual_urgency
-from services.router.learning.network import Labels, Plan, Task, fit
+from services.router.learning.network import NO_LABEL, SEEDS, Labels, Plan, Task, fit, joined
 from services.router.learning.variants import for_training
 
 Progress = Callable[[str], None]
@@ -42,8 +42,10 @@ LEAST = {"w:": 2, "m:": 2, "b:": 2, "d:": 2, "p:": 4}
 SHOWN_FROM = 8
 """Words of so many messages may be named to a person as a reason."""
 
-RULE_BOOK, PHRASE_WEIGHT = "rule_book", 0.3
-"""The phrases of the rule book are short messages too: they teach words that no writer happened to use."""
+RULE_BOOK, LEXICON = "rule_book", "lexicon"
+PHRASES = {RULE_BOOK: 0.3, LEXICON: 0.2}
+"""Phrases of our lists are short messages too, and count so much: they teach words that no writer happened to use, and
+what they say plainly where writers joke with them."""
 
 FOLDS = 3
 
@@ -168,8 +170,15 @@ class _Data:
             weight=np.array(weight, dtype=np.float32),
             category=np.array([PRECEDENCE.index(e.category) for e in examples]),
             subtopic=np.array([PROCEDURE_SUBTOPICS.index(e.subtopic) if e.subtopic else -1 for e in examples]),
-            high=np.array([int(e.urgency == "high") if e.category == "security_tip" else -1 for e in examples]),
+            high=np.array([_high(example) for example in examples]),
         )
+
+
+def _high(example: Example) -> int:
+    """Whether a tip is happening now or dangerous; a phrase does not say."""
+    if example.category != "security_tip" or example.writer in PHRASES:
+        return NO_LABEL
+    return int(example.urgency == "high")
 
 
 Read = tuple[list[str], Rows, list[int], list[float]]
@@ -219,17 +228,24 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> 
         for text, counts in for_training(example.text):
             rows.append(reader.read(rules.examine(text)))
             owner.append(at)
-            weight.append(counts * (PHRASE_WEIGHT if example.writer == RULE_BOOK else 1.0))
+            weight.append(counts * PHRASES.get(example.writer, 1.0))
     return list(vocabulary), rows, owner, weight
 
 
 def phrases_of(rules: RuleUnderstanding) -> list[Example]:
-    """What the rule book takes for a matter by itself, as examples."""
-    return [
+    """What rule book and lexicon take for a matter by itself, as examples."""
+    of_rules = [
         Example(phrase, rule.category, rule.subtopic, usual_urgency(rule.category), RULE_BOOK, rule.key)
         for rule, phrase in rules.telling_phrases()
         if rule.category != "security_tip" and (rule.category != "procedure" or rule.subtopic)
     ]
+    return of_rules + [_of_lexicon(matter, phrase) for matter, phrase in rules.telling_concepts()]
+
+
+def _of_lexicon(matter: str, phrase: str) -> Example:
+    category: Category = next((one for one in PRECEDENCE if one == matter), "procedure")
+    subtopic = matter if category == "procedure" else None
+    return Example(phrase, category, subtopic, usual_urgency(category), LEXICON, matter)
 
 
 def _kept(rows: Rows, owner: Sequence[int], names: Sequence[str]) -> tuple[list[int], int]:
@@ -256,6 +272,15 @@ def _matrix(rows: Rows, width: int) -> Any:
     return sparse.csr_matrix((values, columns, starts), shape=(len(rows), width), dtype=np.float32)
 
 
+ENGLISH_VOICE = "foreign"
+"""Nearly all English is of this voice: without all of it a model knows none, which says nothing of one that does."""
+
+
+def _held_back_as(example: Example) -> str:
+    """What is held back together: a writer; of the English voice a file."""
+    return example.source.partition(" ")[0] if example.writer == ENGLISH_VOICE else example.writer
+
+
 def parts_of(writers: Iterable[str], folds: int) -> list[set[str]]:
     """The writers in so many parts, each held back once."""
     names = sorted(set(writers))
@@ -264,26 +289,53 @@ def parts_of(writers: Iterable[str], folds: int) -> list[set[str]]:
 
 def _fitted(data: _Data, examples: Sequence[Example], folds: int) -> tuple[Layers, npt.NDArray[np.float64]]:
     """The layers trained on everything, and each message's scores by layers that had not seen its writer."""
-    writers = np.array([example.writer for example in examples])
+    writers = np.array([_held_back_as(example) for example in examples])
     plain = data.matrix[np.searchsorted(data.owner, np.arange(len(examples)))]
-    parts = parts_of((w for w in writers.tolist() if w != RULE_BOOK), folds)
+    parts = parts_of((w for w in writers.tolist() if w not in PHRASES), folds)
     held_back = [np.isin(writers, sorted(part)) for part in (set[str](), *parts)]
-    with ThreadPoolExecutor(AT_ONCE) as workers:
-        whole, *fitted = workers.map(lambda held: _fit(data, ~held[data.owner]), held_back)
+    # With writers held back the first net alone: its shares are as sharp as those of all, and it is half the work.
+    asked = [*((held_back[0], seed) for seed in SEEDS), *((held, SEEDS[0]) for held in held_back[1:])]
+    nets = _fit_all(data, asked, apart=len(examples) >= WORTH_A_PROCESS)
+    whole, fitted = joined(nets[: len(SEEDS)]), nets[len(SEEDS) :]
     scores = np.zeros((len(examples), len(PRECEDENCE) + 2 + len(PROCEDURE_SUBTOPICS)))
     for held, layers in zip(held_back[1:], fitted, strict=True):
         scores[held] = layers.scores(plain[held] @ layers.rows)
     return whole, scores
 
 
-def _fit(data: _Data, chosen: npt.NDArray[np.bool_]) -> Layers:
+def _fit_all(data: _Data, asked: Sequence[tuple[npt.NDArray[np.bool_], int]], *, apart: bool) -> list[Layers]:
+    """A net for each pair of messages held back and seed; in two processes, for threads would wait for one another."""
+    global _to_fit  # noqa: PLW0603 - what a forked process finds, as `_shared`
+    if not apart or "fork" not in get_all_start_methods():
+        return [_fit(data, ~held[data.owner], seed) for held, seed in asked]
+    _to_fit = data, asked
+    try:
+        with ProcessPoolExecutor(AT_ONCE, get_context("fork")) as workers:
+            return list(workers.map(_fit_shared, range(len(asked))))
+    finally:
+        _to_fit = None
+
+
+_to_fit: tuple[_Data, Sequence[tuple[npt.NDArray[np.bool_], int]]] | None = None
+
+
+def _fit_shared(at: int) -> Layers:
+    if _to_fit is None:
+        raise RuntimeError("nothing to fit was handed to this process")
+    data, asked = _to_fit
+    held, seed = asked[at]
+    with threadpool_limits(limits=1):
+        return _fit(data, ~held[data.owner], seed)
+
+
+def _fit(data: _Data, chosen: npt.NDArray[np.bool_], seed: int) -> Layers:
     owner = data.owner[chosen]
     tasks = (
         Task(data.category[owner], len(PRECEDENCE)),
         Task(data.high[owner], 2, FINER),
         Task(data.subtopic[owner], len(PROCEDURE_SUBTOPICS), FINER),
     )
-    return fit(data.matrix[chosen], data.weight[chosen], tasks, PLAN)
+    return fit(data.matrix[chosen], data.weight[chosen], tasks, PLAN, seed)
 
 
 def _card(examples: Sequence[Example], data: _Data, unseen: npt.NDArray[np.float64], rules_hash: str) -> ModelCard:

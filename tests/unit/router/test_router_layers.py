@@ -217,3 +217,12 @@ def test_a_model_file_that_was_changed_does_not_load(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="was changed"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a " * 30 + "cccd", "ha " * 12 + "tạm trú", "x " * 20 + "chào"])
+def test_a_word_at_the_end_of_noise_is_read_by_a_person(text: str) -> None:
+    assert read(text).needs_person
+
+
+def test_a_word_said_often_in_a_long_text_is_no_noise() -> None:
+    assert not read("cho em hỏi em làm tạm trú cho em với con em thì em cần giấy gì, em nộp ở đâu ạ").needs_person

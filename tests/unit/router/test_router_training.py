@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from services.router.adapters.data_files import load_rules
 from services.router.adapters.model_files import current_model, load_model, point_to, previous_model
+from services.router.domain.text_model import Layers
 from services.router.learning import training
 from services.router.learning.corpus import load_messages
+from services.router.learning.network import joined
 from services.router.learning.training import parts_of, train
 from tests.unit.router.fakes import DATA
 
@@ -18,6 +21,8 @@ SOME = load_messages(DATA / "understanding" / "messages")[::50]
 def test_the_same_messages_give_the_same_bytes_and_others_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    phrases = training.phrases_of(RULES)[::25]
+    monkeypatch.setattr(training, "phrases_of", lambda _: phrases)
     first, other = (train(some, RULES, folds=2) for some in (SOME, SOME[:-1]))
     monkeypatch.setattr(training, "WORTH_A_PROCESS", 1)
     second = train(SOME, RULES, folds=2)  # read in two processes
@@ -27,6 +32,17 @@ def test_the_same_messages_give_the_same_bytes_and_others_do_not(
     assert other.name() != name
     findings = RULES.examine("cháy nhà ở hẻm 45 rồi cứu với")
     assert load_model(tmp_path, name).score(findings) == first.model().score(findings)
+
+
+def test_nets_joined_score_the_mean_of_their_scores() -> None:
+    chance = np.random.default_rng(1)
+    nets = [Layers(*(chance.normal(size=size).astype(np.float32) for size in ((9, 3), 3, (3, 5)))) for _ in range(2)]
+    seen = chance.normal(size=(4, 9)).astype(np.float32)
+    both = joined(nets)
+
+    np.testing.assert_allclose(
+        both.scores(seen @ both.rows), sum(net.scores(seen @ net.rows) for net in nets) / 2, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_every_writer_is_held_back_once() -> None:
