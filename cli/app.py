@@ -132,6 +132,12 @@ _add(_broadcast, "watch", broadcast.watch, "hub broadcast watch 4d1f0be0a1c2 --a
 _add(_broadcast, "pause", broadcast.pause, 'hub broadcast pause 4d1f0be0a1c2 --note "sai số điện thoại" --as binh')
 _add(_broadcast, "resume", broadcast.resume, "hub broadcast resume 4d1f0be0a1c2 --as an")
 _add(_broadcast, "cancel", broadcast.cancel, "hub broadcast cancel 4d1f0be0a1c2 --as an")
+_add(
+    _broadcast,
+    "copies",
+    broadcast.copies_of,
+    "hub broadcast copies 4000000000000000008:2000000000000000001 --as an",
+)
 _add(_broadcast, "uncertain", broadcast.uncertain, "hub broadcast uncertain 4d1f0be0a1c2 --as binh")
 _add(
     _broadcast,

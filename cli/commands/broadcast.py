@@ -295,6 +295,43 @@ def send_test(
     run(terminal, work())
 
 
+def copies_of(
+    citizen: Annotated[str, typer.Argument(help="A citizen key, as OA:USER.")],
+    person: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what became of one citizen's copies of the newest broadcasts, and why they got none."""
+    terminal = Terminal(as_json=as_json)
+
+    async def work() -> None:
+        if not re.fullmatch(r"\d+:\d+", citizen):
+            raise CommandError(
+                "citizen_malformed",
+                f"{citizen!r} is no citizen.",
+                "Citizens are named OA:USER, as `hub case show` does.",
+                exit_code=ExitCode.USAGE,
+            )
+        async with opened_api(load_settings(), person) as api:
+            found = (await api.get(f"/v1/citizens/{citizen}/copies"))["copies"]
+        if terminal.as_json:
+            terminal.document(found)
+        elif not found:
+            terminal.say("no broadcast that you may see has decided about this citizen")
+        else:
+            terminal.table(
+                ("broadcast", "title", "state", "reason", "page", "when"),
+                [
+                    (
+                        *(one["broadcast"], one["title"][:48], one["state"], one["reason"], one["page"]),
+                        when(_moment(one["marked_at"])),
+                    )
+                    for one in found
+                ],
+            )
+
+    run(terminal, work())
+
+
 def uncertain(id: Id, person: As = None, as_json: AsJson = False) -> None:
     """List copies of which nobody knows whether Zalo has them, and which no echo has settled.
 

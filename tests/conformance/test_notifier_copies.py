@@ -445,6 +445,17 @@ async def test_a_person_says_what_became_of_uncertain_copies_and_their_word_coun
     assert set(recent) == {PERSONS[0]}, "who has it, has it; who lacks it may get another"
 
 
+async def test_a_persons_copies_are_found_by_the_broadcasts_one_asks_of(book: Book) -> None:
+    chunk = await book.claim()
+    await book.ledger.skip(chunk, [Skip(PERSONS[3], None, None, "broadcast.cancelled")], now=book.clock.now())
+
+    (found,) = await book.ledger.of_person(PERSONS[3], ["b0", "b1"])
+
+    assert (found["broadcast_id"], found["state"], found["reason"]) == ("b1", "skipped", "broadcast.cancelled")
+    assert await book.ledger.of_person(PERSONS[3], ["b2"]) == []
+    assert await book.ledger.of_person(PERSONS[4], ["b1"]) == []
+
+
 async def test_caps_see_what_a_person_has_and_what_is_under_way_in_other_broadcasts(book: Book) -> None:
     await book.ledger.add_chunks([NewChunk("b2", slice_of(0, 1), PERSONS)])
     chunk = await book.claim()

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
+from services.notifier.adapters.contact_store import person_of
 from services.notifier.adapters.zalo import MESSAGE_PATH
 from services.notifier.adapters.zalo_copies import PHONE_PATH, TEMPLATE_PATH
 from services.notifier.domain.broadcast import Content, TemplateContent
@@ -184,7 +185,7 @@ async def test_who_opted_out_after_the_snapshot_gets_nothing_and_the_reason_is_k
     assert small.copies[user_id(5)] == 0
     progress = await small.rooms.copies.progress("b1")
     assert progress.reasons["skipped", "contact.opted_out"] == 1
-    (row,) = await small.rooms.copies.of_citizen(citizen_key(OA_ID, user_id(5)))
+    (row,) = await small.rooms.copies.of_person(person_of(f"3{5:018d}"), ["b0", "b1"])
     assert (row["state"], row["reason"]) == ("skipped", "contact.opted_out")
 
 

@@ -656,23 +656,6 @@ class RecipientLedger:
             documents = await cursor.sort([("due_at", 1)]).limit(1).to_list(1)
         return documents[0]["due_at"] if documents else None
 
-    async def rows(
-        self,
-        broadcast_id: str,
-        *,
-        chunk: int,
-        state: CopyState | None = None,
-        reason: str | None = None,
-    ) -> list[Document]:
-        """The rows of one chunk, of a state or a reason if wanted; lists page by chunks."""
-        filter_: Document = {"broadcast_id": broadcast_id, "chunk": chunk}
-        if state is not None:
-            filter_["state"] = state
-        if reason is not None:
-            filter_["reason"] = reason
-        with store_errors():
-            return await self._rows.find(filter_).to_list(None)
-
     async def in_state(self, broadcast_id: str, state: CopyState, *, limit: int) -> list[Document]:
         """Some copies of a broadcast in one state; for states that few are in."""
         under_way: dict[str, Document] = {}
@@ -687,10 +670,11 @@ class RecipientLedger:
             documents = await cursor.to_list(None)
         return [document for document in documents if document["_id"] not in under_way][:limit]
 
-    async def of_citizen(self, citizen_key: str) -> list[Document]:
-        """All broadcasts a citizen was meant to get, and why not."""
+    async def of_person(self, person: str, broadcast_ids: Iterable[str]) -> list[Document]:
+        """What became of a person's copies of these broadcasts; those that nothing was decided about are missing."""
+        row_ids = [copy_id(broadcast_id, person) for broadcast_id in broadcast_ids]
         with store_errors():
-            return await self._rows.find({"citizen_key": citizen_key}).to_list(None)
+            return await self._rows.find({"_id": {"$in": row_ids}}).to_list(None)
 
 
 _STATES: tuple[CopyState, ...] = ("queued", "sending", "sent", "failed", "uncertain", "skipped")

@@ -4,7 +4,7 @@ A person is the same on every page by `user_id_by_app`; a contact without one is
 the order of persons, so that a million of them need no memory.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, TypeAlias
@@ -179,15 +179,3 @@ def plan(contacts: Sequence[ContactView], terms: Terms, had: Had = NOBODY) -> Pl
         )
         return Planned(person, capped or choice, choice.reach)
     return Planned(person, choice, meant[0])
-
-
-async def by_person(contacts: AsyncIterable[ContactView]) -> AsyncIterator[list[ContactView]]:
-    """The contacts of each person together; they come in the order of persons."""
-    same: list[ContactView] = []
-    async for contact in contacts:
-        if same and same[0].person != contact.person:
-            yield same
-            same = []
-        same.append(contact)
-    if same:
-        yield same

@@ -23,7 +23,6 @@ from shared.events import ReplyContent, Slug
 
 BroadcastState = Literal["draft", "approved", "scheduled", "running", "paused", "done", "cancelled"]
 Action = Literal["edit", "preview", "approve", "schedule", "start", "pause", "resume", "cancel", "finish", "reopen"]
-FINAL: frozenset[BroadcastState] = frozenset({"done", "cancelled"})
 PREVIEW_VALID = timedelta(hours=24)
 """An approval rests on counts; older ones are no longer about the people there are."""
 MAX_HISTORY = 200
@@ -47,8 +46,6 @@ _NEXT: dict[tuple[BroadcastState, Action], BroadcastState] = {
     ("running", "cancel"): "cancelled",
     ("paused", "cancel"): "cancelled",
 }
-LOOKING: frozenset[BroadcastState] = frozenset({"running", "paused", "done", "cancelled"})
-"""States in which a broadcast may have copies under way or sent."""
 
 
 class TemplateContent(BaseModel):

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from services.notifier.domain.access import Person
 from services.notifier.domain.articles import ArticleState, ArticleStep
 from services.notifier.domain.broadcast import Action, Broadcast, BroadcastState, Draft, Forecast
-from services.notifier.domain.copies import copy_id
+from services.notifier.domain.copies import CopyState, copy_id
 from services.notifier.endpoints.web import desk_of, person_of, strictly
 from services.notifier.handlers.broadcasts import MAX_TESTS, Desk, Standing
 from shared.events import Slug
@@ -199,6 +199,23 @@ class UncertainCopy(BaseModel):
     reason: str | None
 
 
+class CopyOut(BaseModel):
+    """What became of one citizen's copy of a broadcast."""
+
+    broadcast: str
+    title: str
+    state: CopyState
+    reason: str | None = Field(description="why not, or why not yet")
+    page: str | None = Field(description="the page it went out on; none where nobody was to be called")
+    marked_at: datetime = Field(description="when it was decided or sent last")
+
+
+class CopiesOut(BaseModel):
+    """The newest first; none of those that decided nothing about this citizen."""
+
+    copies: list[CopyOut]
+
+
 class UncertainOut(BaseModel):
     """Up to 1,000 of them."""
 
@@ -360,6 +377,21 @@ class SettleOut(BaseModel):
 async def watch_broadcast(desk: At, who: Who, id: Id) -> ProgressOut:
     """How far it is."""
     return _progress(await desk.standing(id, who))
+
+
+@router.get("/citizens/{citizen}/copies", responses=PROBLEMS, tags=["broadcasts"])
+async def list_copies(desk: At, who: Who, citizen: CitizenKey) -> CopiesOut:
+    """What became of a citizen's copies, on whatever page, of the 200 newest broadcasts you may see."""
+    return CopiesOut(
+        copies=[
+            CopyOut(
+                broadcast=broadcast.id,
+                title=broadcast.draft.title,
+                **{name: row[name] for name in ("state", "reason", "page", "marked_at")},
+            )
+            for broadcast, row in await desk.copies_of(citizen, who)
+        ]
+    )
 
 
 @router.get("/broadcasts/{id}/uncertain", responses=PROBLEMS, tags=["broadcasts"])

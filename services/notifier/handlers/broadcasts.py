@@ -4,7 +4,7 @@ Rules of a broadcast's life are in `domain/broadcast.py`; here are rights, races
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -86,6 +86,10 @@ class Recipients(Protocol):
 
     async def in_state(self, broadcast_id: str, state: CopyState, *, limit: int) -> list[dict[str, Any]]:
         """Show some copies in a state."""
+        ...
+
+    async def of_person(self, person: str, broadcast_ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Show a person's copies."""
         ...
 
     async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:
@@ -263,6 +267,19 @@ class Desk:
         pace = settled / seconds if settled and seconds > 0 else None
         left = waiting / pace if pace and waiting and broadcast.state == "running" else None
         return Standing(broadcast, progress, sends, now, pace, left)
+
+    async def copies_of(self, citizen: str, person: Person) -> list[tuple[Broadcast, dict[str, Any]]]:
+        """What became of a citizen's copies, on whatever page, of the newest broadcasts that this person may see.
+
+        Returns:
+            The broadcasts that decided about this citizen, the newest first, each with its row.
+        """
+        broadcasts = {one.id: one for one in await self.find(person, limit=READ_AT_ONCE)}
+        rows: dict[str, dict[str, Any]] = {}
+        for contacts in await self.forecaster.audience.of_citizens([citizen]):
+            for row in await self.recipients.of_person(contacts[0].person, broadcasts):
+                rows[row["broadcast_id"]] = row
+        return [(one, rows[one.id]) for one in broadcasts.values() if one.id in rows]
 
     async def uncertain(self, broadcast_id: str, person: Person) -> list[dict[str, Any]]:
         """Copies of which nobody knows whether Zalo has them, and which no echo settled; some, if there are many."""

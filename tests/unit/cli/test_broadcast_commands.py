@@ -168,7 +168,7 @@ LIFE = ("draft", "preview", "test", "approve", "schedule", "start", "watch", "pa
 def test_each_command_teaches_with_an_example() -> None:
     runner = CliRunner(env={"COLUMNS": "200"})
     listed = runner.invoke(app, ["broadcast", "--help"]).output
-    for command in (*LIFE, "uncertain", "settle", "abandon"):
+    for command in (*LIFE, "copies", "uncertain", "settle", "abandon"):
         assert command in listed
         shown = runner.invoke(app, ["broadcast", command, "--help"])
         assert shown.exit_code == 0

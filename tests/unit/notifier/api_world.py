@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -94,6 +94,7 @@ class FakeRecipients:
         self.now_at = a_progress({})
         self.uncertain: list[dict[str, Any]] = []
         self.settled: dict[str, bool] = {}
+        self.copies: list[dict[str, Any]] = []
         self.had_by_person: dict[str, Had] = {}
 
     async def progress(self, broadcast_id: str) -> Progress:  # noqa: ARG002 - one broadcast is enough
@@ -101,6 +102,9 @@ class FakeRecipients:
 
     async def in_state(self, broadcast_id: str, state: str, *, limit: int) -> list[dict[str, Any]]:  # noqa: ARG002
         return self.uncertain[:limit]
+
+    async def of_person(self, person: str, broadcast_ids: Iterable[str]) -> list[dict[str, Any]]:
+        return [one for one in self.copies if one["person"] == person and one["broadcast_id"] in broadcast_ids]
 
     async def abandon(self, broadcast_id: str, person: str, *, by: str, now: datetime) -> bool:  # noqa: ARG002
         known = [one for one in self.uncertain if one["person"] == person]

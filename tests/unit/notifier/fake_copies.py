@@ -377,6 +377,10 @@ class FakeCopies:
         found = [row for row in self.rows.values() if (row.broadcast_id, row.state) == (broadcast_id, state)]
         return [vars(row) for row in found[:limit]]
 
+    async def of_person(self, person: str, broadcast_ids: Iterable[str]) -> list[dict[str, Any]]:
+        row_ids = [copy_id(broadcast_id, person) for broadcast_id in broadcast_ids]
+        return [vars(self.rows[row_id]) for row_id in row_ids if row_id in self.rows]
+
     async def progress(self, broadcast_id: str) -> Progress:
         chunks = [chunk for (of, _), chunk in self.chunks.items() if of == broadcast_id]
         rows = [row for row in self.rows.values() if row.broadcast_id == broadcast_id]

@@ -414,6 +414,26 @@ async def test_uncertain_copies_are_settled_by_who_looked_them_up_at_zalos(world
     assert world.recipients.settled["a" * 32] is True
 
 
+async def test_a_citizens_copies_are_told_of_the_broadcasts_that_somebody_may_see(world: World) -> None:
+    a_person(world, "a" * 32, reach={"citizen_key": "4:1"})
+    mine, other = await drafted(world), await drafted(world, a_draft(title="x"))
+    row = {"person": "a" * 32, "page": None, "marked_at": world.clock.now()}
+    world.recipients.copies = [
+        {**row, "broadcast_id": mine, "state": "skipped", "reason": "contact.opted_out"},
+        {**row, "broadcast_id": other, "state": "sent", "reason": None, "person": "b" * 32},
+        {**row, "broadcast_id": "0" * 12, "state": "sent", "reason": None},
+    ]
+
+    told = await world.call("GET", "/v1/citizens/4:1/copies", who="dung")
+    stranger = await world.call("GET", "/v1/citizens/4:2/copies", who="dung")
+    nonsense = await world.call("GET", "/v1/citizens/x/copies", who="dung")
+
+    assert [(one["broadcast"], one["state"], one["reason"]) for one in told.content["copies"]] == [
+        (mine, "skipped", "contact.opted_out")
+    ]
+    assert (stranger.content, nonsense.status) == ({"copies": []}, 422)
+
+
 async def test_an_uncertain_article_is_settled_by_who_may_run_broadcasts(world: World) -> None:
     broadcast_id = await drafted(world)
     send = ArticleSend("x", broadcast_id, "hiep-thanh", "4", "1", followers=3, step_at=world.clock.now())

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.notifier.adapters.lane_rules import load_lane_book
-from services.notifier.domain.audience import Audience, ContactView, Had, Planned, Terms, by_person, matches, plan
+from services.notifier.domain.audience import Audience, ContactView, Had, Planned, Terms, matches, plan
 from services.notifier.domain.broadcast import Action, Broadcast, Content, Draft, Forecast, NotAllowed, Snapshot, act
 from services.notifier.domain.lanes import Chosen, Refused
 from services.notifier.domain.rules import VIETNAM
@@ -109,14 +109,6 @@ def test_the_personal_cap_leaves_a_person_out_with_its_reason(had: Had, is_emerg
 
     assert planned is not None
     assert (planned.choice.lane if isinstance(planned.choice, Chosen) else planned.choice.reason) == expected
-
-
-async def test_the_contacts_of_one_person_come_together() -> None:
-    async def stream() -> Any:
-        for person in ("1", "1", "2", "3", "3", "3"):
-            yield a_contact(person=person)
-
-    assert [[one.person for one in group] async for group in by_person(stream())] == [["1", "1"], ["2"], ["3"] * 3]
 
 
 # Its life
