@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.errors import HubError
 from shared.events import Language
-from shared.mongo import EPOCH, Document, IndexConflict, Store, require_indexes, store_errors
+from shared.mongo import EPOCH, Collection, Document, IndexConflict, Store, require_indexes, store_errors
 
 
 class IndexMismatch(HubError):
@@ -265,13 +265,16 @@ async def verify_indexes(store: Store, service: str) -> None:
     await require_indexes(store, indexes_of(service))
 
 
-async def contacts_of_person(store: Store, citizen_key: str) -> list[Document]:
+async def contacts_of_person(contacts: Collection, citizen_key: str) -> list[Document]:
     """A citizen's contact and, after it, the same person's on other pages; empty of whom nothing is known.
+
+    Args:
+        contacts: `store["contacts"]`, opened by a caller that has rights on it.
+        citizen_key: of `shared.ids`.
 
     Raises:
         StoreUnavailable: try again.
     """
-    contacts = store["contacts"]
     with store_errors():
         contact = await contacts.find_one({"_id": citizen_key})
         if contact is None:

@@ -63,7 +63,7 @@ async def _show(terminal: Terminal, typed: str, *, trace: bool) -> None:
             dead_letters=await _rows(store, "dead_letters", {"key": Binary(key.encode())}, "first_at"),
         )
         traces = await _traces(store, messages) if trace else []
-        language = chosen_language(await contacts_of_person(store, key))
+        language = chosen_language(await contacts_of_person(store["contacts"], key))
     if terminal.as_json:
         terminal.document(
             {

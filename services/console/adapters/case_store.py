@@ -169,7 +169,8 @@ class CaseRepository:
     async def contact(self, case: Case, lines: Sequence[Line] = ()) -> Contact:
         """When the citizen last did something that opens the window, as far as anybody here knows."""
         await self._still_mine(case)
-        contacts = await contacts_of_person(self._store, citizen_key(case.citizen.oa_id, case.citizen.user_id))
+        key = citizen_key(case.citizen.oa_id, case.citizen.user_id)
+        contacts = await contacts_of_person(self._store["contacts"], key)
         contact = contacts[0] if contacts else {}
         known = [line.at for line in lines if line.side == "citizen"] or [case.summary.last_message_at]
         if contact.get("last_interaction_at") is not None:
