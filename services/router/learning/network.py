@@ -50,7 +50,7 @@ class Plan:
     """
 
     hidden: int = 24
-    rounds: int = 20
+    rounds: int = 16
     rate: float = 0.8
     batch: int = 256
     hides: float = 0.8
