@@ -89,7 +89,7 @@ async def test_a_process_that_goes_on_lives_however_slow_frozen_or_told_to_stop(
     assert await child.ask("/misbehave?how=busy") == 204  # each of these takes twice the bound
     assert await child.ask("/misbehave?how=work") == 204
     child.process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(2)
+    await asyncio.sleep(3)
     child.process.send_signal(signal.SIGCONT)
     assert await child.ask("/health/live") == 200
     await child.ask("/misbehave?how=stop_slowly")
