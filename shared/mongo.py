@@ -360,9 +360,17 @@ async def keep_latest(collection: Collection, field: str, moments: Iterable[tupl
     Raises:
         StoreUnavailable: some may be kept; repeat the call.
     """
-    marks = [UpdateOne({"_id": one}, {"$max": {field: at}}, upsert=True) for one, at in moments]
-    while marks:  # another replica made one of them at the same time: it is there now, so the update finds it
-        marks = [marks[index] for index in await patiently(partial(bulk_update, collection, marks))]
+    await upsert_all(collection, [UpdateOne({"_id": one}, {"$max": {field: at}}, upsert=True) for one, at in moments])
+
+
+async def upsert_all(collection: Collection, updates: Sequence[UpdateOne]) -> None:
+    """Apply repeatable upserts by id; an id may come more than once.
+
+    Raises:
+        StoreUnavailable: some may be applied; repeat the call.
+    """
+    while updates:  # another replica made one of them at the same time: it is there now, so the update finds it
+        updates = [updates[index] for index in await patiently(partial(bulk_update, collection, updates))]
 
 
 async def require_indexes(store: Store, expected: Mapping[str, Sequence[str]]) -> None:

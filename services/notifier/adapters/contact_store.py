@@ -24,6 +24,7 @@ from shared.mongo import (
     insert_new,
     patiently,
     store_errors,
+    upsert_all,
     value_of_each,
 )
 from shared.telemetry import get_logger
@@ -90,8 +91,7 @@ class ContactStore:
                 stages.append({"$set": {"withdrawn_at": {"$max": ["$withdrawn_at", fact.withdrawn_at]}}})
             if stages and fact.user_id_by_app is not None:
                 updates.append(UpdateOne({"_id": person_of(fact.user_id_by_app)}, stages, upsert=True))
-        while updates:
-            updates = [updates[index] for index in await patiently(partial(bulk_update, self._persons, updates))]
+        await upsert_all(self._persons, updates)
 
     async def _hold_on_all_pages(self, persons: Collection[str]) -> None:
         """Bring what holds for these persons to all their contacts."""
