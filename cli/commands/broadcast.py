@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -313,23 +314,35 @@ def copies_of(
             )
         async with opened_api(load_settings(), person) as api:
             found = (await api.get(f"/v1/citizens/{citizen}/copies"))["copies"]
-        if terminal.as_json:
-            terminal.document(found)
-        elif not found:
-            terminal.say("no broadcast that you may see has decided about this citizen")
-        else:
-            terminal.table(
-                ("broadcast", "title", "state", "reason", "page", "when"),
-                [
-                    (
-                        *(one["broadcast"], one["title"][:48], one["state"], one["reason"], one["page"]),
-                        when(_moment(one["marked_at"])),
-                    )
-                    for one in found
-                ],
-            )
+        _tell_found(
+            terminal,
+            found,
+            ("broadcast", "title", "state", "reason", "page", "when"),
+            lambda one: (
+                *(one["broadcast"], one["title"][:48], one["state"], one["reason"], one["page"]),
+                when(_moment(one["marked_at"])),
+            ),
+            none="no broadcast that you may see has decided about this citizen",
+        )
 
     run(terminal, work())
+
+
+def _tell_found(
+    terminal: Terminal,
+    found: list[dict[str, Any]],
+    columns: tuple[str, ...],
+    row: Callable[[dict[str, Any]], tuple[Any, ...]],
+    *,
+    none: str,
+) -> None:
+    """Show what was found: as a document, as a table, or as the line that says there is none."""
+    if terminal.as_json:
+        terminal.document(found)
+    elif not found:
+        terminal.say(none)
+    else:
+        terminal.table(columns, [row(one) for one in found])
 
 
 def uncertain(id: Id, person: As = None, as_json: AsJson = False) -> None:
@@ -343,27 +356,22 @@ def uncertain(id: Id, person: As = None, as_json: AsJson = False) -> None:
     async def work() -> None:
         async with opened_api(load_settings(), person) as api:
             found = (await api.get(_path(id, "uncertain")))["copies"]
-        if terminal.as_json:
-            terminal.document(found)
-        elif not found:
-            terminal.say("[green]✓[/green] no copy is uncertain")
-        else:
-            terminal.table(
-                ("person", "citizen", "page", "by", "when", "reason"),
-                [
-                    (
-                        *(one["person"], one["citizen_key"], one["page"], one["lane"]),
-                        when(_moment(one["marked_at"])),
-                        one["reason"],
-                    )
-                    for one in found
-                ],
+        _tell_found(
+            terminal,
+            found,
+            ("person", "citizen", "page", "by", "when", "reason"),
+            lambda one: (
+                *(one["person"], one["citizen_key"], one["page"], one["lane"]),
+                when(_moment(one["marked_at"])),
+                one["reason"],
+            ),
+            none="[green]✓[/green] no copy is uncertain",
+        )
+        if not terminal.as_json and any(one["lane"] == "template_phone" for one in found):
+            terminal.say(
+                "Templates by phone number are in no conversation: Zalo's own list of sent templates knows them by "
+                "their tracking id (--json)."
             )
-            if any(one["lane"] == "template_phone" for one in found):
-                terminal.say(
-                    "Templates by phone number are in no conversation: Zalo's own list of sent templates knows them by "
-                    "their tracking id (--json)."
-                )
 
     run(terminal, work())
 
@@ -508,28 +516,23 @@ def list_(
     async def work() -> None:
         async with opened_api(load_settings(), person) as api:
             found = (await api.get("/v1/broadcasts", state=state, unit=unit, limit=limit, skip=skip))["broadcasts"]
-        if terminal.as_json:
-            terminal.document(found)
-        elif not found:
-            narrowed = bool(state or unit or skip)
-            terminal.say("none of these" if narrowed else "no broadcast yet: `hub broadcast draft` makes one")
-        else:
-            terminal.table(
-                ("broadcast", "state", "people", "title", "unit", "author", "approved by", "starts"),
-                [
-                    (
-                        one["id"],
-                        one["state"],
-                        one["people"],
-                        one["title"][:48],
-                        one["unit"],
-                        one["author"],
-                        one["approved_by"],
-                        when(_moment(one["starts_at"])),
-                    )
-                    for one in found
-                ],
-            )
+        narrowed = bool(state or unit or skip)
+        _tell_found(
+            terminal,
+            found,
+            ("broadcast", "state", "people", "title", "unit", "author", "approved by", "starts"),
+            lambda one: (
+                one["id"],
+                one["state"],
+                one["people"],
+                one["title"][:48],
+                one["unit"],
+                one["author"],
+                one["approved_by"],
+                when(_moment(one["starts_at"])),
+            ),
+            none="none of these" if narrowed else "no broadcast yet: `hub broadcast draft` makes one",
+        )
 
     run(terminal, work())
 
