@@ -19,6 +19,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 from unittest.mock import patch
 
@@ -32,7 +33,7 @@ from services.notifier.domain.audience import ContactView
 from services.notifier.domain.broadcast import act
 from services.notifier.domain.copies import CopyState
 from services.notifier.domain.lanes import Hours, Reach
-from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
+from services.notifier.domain.outcomes import SendOutcome
 from services.notifier.domain.rulebook import Rulebook
 from services.notifier.domain.settlement import Proof
 from services.notifier.handlers import build_audience, send_broadcasts, send_copies
@@ -58,6 +59,7 @@ from tests.unit.notifier.fakes import (
     FakeTokens,
     ManualClock,
 )
+from tests.unit.notifier.fates import Fate, ProcessDied, answer
 from tests.unit.notifier.samples import APP_ID
 
 T = TypeVar("T")
@@ -67,7 +69,6 @@ REPLICAS = 2
 NAMES = ("b1", "b2")
 STAYS_OPEN = timedelta(days=3_650)
 
-Fate = Literal["accepted", "applied_and_lost", "lost", "refused", "again", "unreachable", "dies_before", "dies_after"]
 FATES: tuple[Fate, ...] = (
     "accepted",
     "accepted",
@@ -99,10 +100,6 @@ CRASH_POINTS = tuple(
     for module in MODULES
     for label in re.findall(r'crash_point\("(notifier\.broadcast\.\w+)"\)', inspect.getsource(module))
 )
-
-
-class ProcessDied(BaseException):
-    """The replica is gone in the middle of its work."""
 
 
 @dataclass(frozen=True)
@@ -235,24 +232,7 @@ class BroadcastMachine(RuleBasedStateMachine):
         if self.broadcasts.broadcasts[broadcast_id].state != "running":
             self.after_pause[broadcast_id] += 1
             assert self.after_pause[broadcast_id] <= WAVE * REPLICAS, "sent on after a pause"
-        fate = self.fates.pop() if self.fates else "accepted"
-        match fate:
-            case "accepted":
-                return Accepted(self.apply(broadcast_id, user_id))
-            case "applied_and_lost":
-                self.apply(broadcast_id, user_id)
-                return Unknown("zalo.answer_lost", "reset")
-            case "lost":
-                return Unknown("zalo.answer_lost", "reset")
-            case "refused":
-                return Refused(-213, RULES.errors.codes[-213].usual)
-            case "again":
-                return Refused(-200, RULES.errors.codes[-200].usual)
-            case "unreachable":
-                return NotSent("refused")
-            case "dies_after":
-                self.apply(broadcast_id, user_id)
-        raise ProcessDied
+        return answer(self.fates.pop() if self.fates else "accepted", partial(self.apply, broadcast_id, user_id))
 
     @staticmethod
     def person_of(user_id: str) -> str:

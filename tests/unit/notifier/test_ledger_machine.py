@@ -12,13 +12,14 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.notifier.domain.outcomes import Accepted, NotSent, Refused, SendOutcome, Unknown
+from services.notifier.domain.outcomes import SendOutcome
 from services.notifier.domain.reply import Reply
 from services.notifier.domain.settlement import Proof
 from services.notifier.handlers.events import NotifierDeps, note_reports, queue_replies
@@ -31,6 +32,7 @@ from shared.zalo_config import ZaloConfig
 from tests.factories import OA_ID, PAGE, a_reply, a_report
 from tests.properties import examples
 from tests.unit.notifier.fakes import GRACE, LIMITS, RULES, FakeDecisions, Row, SentCall, World
+from tests.unit.notifier.fates import Fate, ProcessDied, answer
 from tests.unit.notifier.zalo_stub import ZaloStub
 
 T = TypeVar("T")
@@ -41,9 +43,6 @@ TEXTS = ("Mời bác đến", "Hồ sơ đã nhận")
 OFTEN_ONE, OFTEN_SAME = (*CITIZENS, CITIZENS[0], CITIZENS[0]), (*TEXTS, TEXTS[0], TEXTS[0])
 FINISHED = {"sent", "failed", "abandoned"}
 
-Fate = Literal[
-    "accepted", "applied_and_lost", "lost", "refused", "again", "unreachable", "throttled", "dies_before", "dies_after"
-]
 FATES: tuple[Fate, ...] = (
     "accepted",
     "applied_and_lost",
@@ -55,10 +54,6 @@ FATES: tuple[Fate, ...] = (
     "dies_before",
     "dies_after",
 )
-
-
-class ProcessDied(BaseException):
-    """The replica is gone in the middle of a call."""
 
 
 def progress(row: Row) -> tuple[int, int]:
@@ -111,26 +106,7 @@ class LedgerMachine(RuleBasedStateMachine):
             and (row_id, row.attempt) not in self.calling
         )
         self.calling.add((reply_id, self.world.ledger.rows[reply_id].attempt))
-        fate = self.fates.pop() if self.fates else "accepted"
-        match fate:
-            case "accepted":
-                return Accepted(self.apply(reply_id))
-            case "applied_and_lost":
-                self.apply(reply_id)
-                return Unknown("zalo.answer_lost", "reset")
-            case "lost":
-                return Unknown("zalo.answer_lost", "reset")
-            case "refused":
-                return Refused(-213, RULES.errors.codes[-213].usual)
-            case "again":
-                return Refused(-200, RULES.errors.codes[-200].usual)
-            case "unreachable":
-                return NotSent("refused")
-            case "throttled":
-                return Refused(-32, RULES.errors.codes[-32].usual)
-            case "dies_after":
-                self.apply(reply_id)
-        raise ProcessDied
+        return answer(self.fates.pop() if self.fates else "accepted", partial(self.apply, reply_id))
 
     def apply(self, reply_id: str) -> str:
         self.applied[reply_id] += 1
