@@ -439,22 +439,20 @@ class RecipientLedger:
         person_of = {key: copy.person for copy in copies for key in copy.keys}
         of_others = {"broadcast_id": {"$ne": broadcast_id}}
         under_way = await self._in_flight(lambda attempt: attempt.citizen_key in person_of, **of_others)
-        day, week, pending = Counter[str](), Counter[str](), Counter[str]()
-        pending.update(person_of[attempt.citizen_key] for attempt in under_way)
-        for document in await self._marked(list(person_of), now, **of_others):
-            person = person_of[document["citizen_key"]]
-            week[person] += 1
-            day[person] += document["marked_at"] > now - DAY
-        return {person: Recent(Had(day[person], week[person]), pending[person]) for person in week | pending}
+        pending = Counter(person_of[attempt.citizen_key] for attempt in under_way)
+        had = await self._had(person_of, now, **of_others)
+        return {person: Recent(had.get(person, Had()), pending[person]) for person in had.keys() | pending}
 
     async def had(self, keys_by_person: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, Had]:
         """How many broadcasts persons have had or may have, by all their contacts; for a forecast.
 
         Copies that are under way at this moment are not counted.
         """
-        person_of = {key: person for person, keys in keys_by_person.items() for key in keys}
+        return await self._had({key: person for person, keys in keys_by_person.items() for key in keys}, now)
+
+    async def _had(self, person_of: Mapping[str, str], now: datetime, **narrowed: Any) -> dict[str, Had]:
         day, week = Counter[str](), Counter[str]()
-        for document in await self._marked(list(person_of), now):
+        for document in await self._marked(list(person_of), now, **narrowed):
             person = person_of[document["citizen_key"]]
             week[person] += 1
             day[person] += document["marked_at"] > now - DAY
