@@ -6,7 +6,7 @@ dictionary look-up for each word.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar, cast
@@ -14,10 +14,10 @@ from typing import TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from services.router.domain.features import LONG_TEXT_WORDS, FeatureReader, group_exponent, has_long_number
+from services.router.domain.features import LONG_TEXT_WORDS, group_exponent, is_long_number, parts_of
+from services.router.domain.text import plain_word
 from services.router.domain.understanding import Findings
 
-K = TypeVar("K", bound=Hashable)
 T = TypeVar("T", bound=np.generic)
 
 Numbers = npt.NDArray[np.float32]
@@ -26,6 +26,7 @@ Indices = npt.NDArray[np.intp]
 MAX_FORMS = 32_768
 """So many words are remembered; Vietnamese has some 7,000 written syllables, the rest are names and slips."""
 
+MIN_ROWS = 1_024
 UNKNOWN = -1
 
 
@@ -56,87 +57,90 @@ class FeatureTable:
             names: as `FeatureReader` makes them, in the order of the rows.
             weights: a row for each feature.
         """
-        self._of_kind: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        of_kind: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for at, name in enumerate(names):
             kind, _, what = name.partition(":")
-            self._of_kind[kind][what] = at
-        self._pairs, self._marked_pairs = _Pairs(self._of_kind.pop("b", {})), _Pairs(self._of_kind.pop("d", {}))
-        self._lexicon = {f"{kind}:{what}": at for kind in "lu" for what, at in self._of_kind[kind].items()}
-        longer_than = [self._of_kind["f"].get(f"longer_than_{limit}") for limit in LONG_TEXT_WORDS]
+            of_kind[kind][what] = at
+        self._pairs, self._marked_pairs = _Pairs(of_kind.pop("b", {})), _Pairs(of_kind.pop("d", {}))
+        self._lexicon = {f"{kind}:{what}": at for kind in "lu" for what, at in of_kind[kind].items()}
+        self._found, self._negated, self._masks = of_kind["c"], of_kind["n"], of_kind["k"]
+        self._rules, self._categories = of_kind["r"], of_kind["R"]
+        self._plain_words, self._marked_words, self._parts_of_words = of_kind["w"], of_kind["m"], of_kind["p"]
+        self._first, self._last = of_kind["first"], of_kind["last"]
+        longer_than = [of_kind["f"].get(f"longer_than_{limit}") for limit in LONG_TEXT_WORDS]
         self._lengths = [longer_than[:passed] for passed in range(len(longer_than) + 1)]
+        self._question_mark, self._long_number = of_kind["f"].get("question_mark"), of_kind["f"].get("long_number")
         self._weights = weights
-        self._parts_of = FeatureReader(self._lookup).parts
         self._forget()
 
-    def _lookup(self, name: str) -> int | None:
-        kind, _, what = name.partition(":")
-        return self._of_kind[kind].get(what)
-
     def _forget(self) -> None:
-        self._forms: _Numbered[tuple[str, str]] = _Numbered(self._read_form)
-        self._words: _Numbered[str] = _Numbered(self._read_word)
+        self._forms = _Numbered()  # a marked word says which plain one it is
+        self._words = _Numbered()
         # By form: number of the word, of the marked word, in pairs, in marked pairs, and of the plain word in `_words`.
-        self._of_form = _grown(np.zeros((0, 5), dtype=np.intp))
+        self._of_form = np.zeros((0, 5), dtype=np.intp)
+        self._long_numbers: set[int] = set()  # forms that look like telephone numbers
         # By plain word: the sum of the weights of its parts, and how many it has.
-        self._parts = _grown(np.zeros((0, self._weights.shape[1]), dtype=np.float32))
-        self._part_counts = _grown(np.zeros(0, dtype=np.intp))
+        self._parts = np.zeros((0, self._weights.shape[1]), dtype=np.float32)
+        self._part_counts = np.zeros(0, dtype=np.intp)
 
-    def _read_form(self, form: tuple[str, str], at: int) -> None:
-        plain, marked = form
-        if at == len(self._of_form):
-            self._of_form = _grown(self._of_form)
-        self._of_form[at] = (
-            self._number(f"w:{plain}"),
-            self._number(f"m:{marked}") if marked != plain else UNKNOWN,
-            self._pairs.word(plain),
-            self._marked_pairs.word(marked),
-            self._words[plain],
-        )
-
-    def _read_word(self, word: str, at: int) -> None:
-        if at == len(self._parts):
-            self._parts, self._part_counts = _grown(self._parts), _grown(self._part_counts)
-        parts = self._parts_of(word)
-        self._parts[at] = self._weights[parts].sum(axis=0)
-        self._part_counts[at] = len(parts)
-
-    def _number(self, name: str) -> int:
-        number = self._lookup(name)
-        return UNKNOWN if number is None else number
+    def _read_new_words(self) -> None:
+        """Look at the forms and words that got a number since the last time, all at once."""
+        forms, words = self._forms.new, self._words.new
+        if not forms:
+            return
+        plain_forms = list(map(plain_word, forms))
+        rows = [
+            (
+                self._plain_words.get(plain, UNKNOWN),
+                self._marked_words.get(marked, UNKNOWN) if marked != plain else UNKNOWN,
+                self._pairs.word(plain),
+                self._marked_pairs.word(marked),
+                self._words[plain],
+            )
+            for plain, marked in zip(plain_forms, forms, strict=True)
+        ]
+        start = len(self._forms) - len(forms)
+        self._long_numbers.update(at for at, plain in enumerate(plain_forms, start) if is_long_number(plain))
+        self._of_form = _with_rows(self._of_form, start, np.array(rows, dtype=np.intp))
+        parts = [_known(map(self._parts_of_words.get, parts_of(word))) for word in words]
+        sums = [np.add.reduce(self._weights.take(numbers, axis=0), axis=0) for numbers in parts]
+        start = len(self._words) - len(words)
+        self._parts = _with_rows(self._parts, start, np.reshape(sums, (-1, self._weights.shape[1])))
+        self._part_counts = _with_rows(self._part_counts, start, np.array([*map(len, parts)], dtype=np.intp))
+        forms.clear()
+        words.clear()
 
     def _concepts(self, found: Findings) -> list[int]:
-        of_kind = self._of_kind
-        rules = [match.rule for match in found.matches]
-        return _known(
-            chain(
-                map(of_kind["c"].get, found.found),
-                map(of_kind["n"].get, found.negated),
-                map(of_kind["k"].get, [mask.phrase for mask in found.masks]),
-                *[(of_kind["r"].get(rule.key), of_kind["R"].get(rule.category)) for rule in rules],
-            )
-        )
+        numbers = [*map(self._found.get, found.found)]
+        if found.negated:
+            numbers += map(self._negated.get, found.negated)
+        if found.masks:
+            numbers += [self._masks.get(mask.phrase) for mask in found.masks]
+        for match in found.matches:
+            numbers += (self._rules.get(match.rule.key), self._categories.get(match.rule.category))
+        return _known(numbers)
 
     def _concepts_of_lexicon(self, found: Findings) -> list[int]:
         return _known(map(self._lexicon.get, found.lexicon))
 
-    def _form(self, found: Findings) -> list[int]:
-        of_kind, plain = self._of_kind, found.words.plain
-        return _known(
-            chain(
-                self._lengths[bisect_left(LONG_TEXT_WORDS, len(plain))],
-                (of_kind["f"].get("question_mark") if found.has_question_mark else None,),
-                (of_kind["f"].get("long_number") if has_long_number(plain) else None,),
-                map(of_kind["first"].get, plain[:2]),
-                map(of_kind["last"].get, plain[-2:]),
-            )
-        )
+    def _form(self, found: Findings, forms: Sequence[int]) -> list[int]:
+        plain = found.words.plain
+        numbers = self._lengths[bisect_left(LONG_TEXT_WORDS, len(plain))].copy()
+        if found.has_question_mark:
+            numbers.append(self._question_mark)
+        if not self._long_numbers.isdisjoint(forms):
+            numbers.append(self._long_number)
+        numbers += map(self._first.get, plain[:2])
+        numbers += map(self._last.get, plain[-2:])
+        return _known(numbers)
 
     def sum(self, findings: Sequence[Findings]) -> Summed:
         """Add up the weights of all features of each text; each gets the very sum it would get alone."""
         if len(self._forms) > MAX_FORMS:
             self._forget()
         count, size = len(findings), len(self._weights)
-        texts = [[*map(self._forms.__getitem__, zip(f.words.plain, f.words.marked, strict=True))] for f in findings]
+        texts = [[*map(self._forms.__getitem__, found.words.marked)] for found in findings]
+        self._read_new_words()
         owners = np.repeat(np.arange(count), [*map(len, texts)])
         forms = np.fromiter(chain.from_iterable(texts), dtype=np.intp, count=len(owners))
         word, marked, in_pairs, in_marked_pairs, plain = self._of_form[forms].T
@@ -156,9 +160,12 @@ class FeatureTable:
             + pair_weights[:, np.newaxis] * _sums(self._weights, *pairs, count)
             + _weights("parts", part_counts)[:, np.newaxis] * _sums(self._parts, *plain_words, count)
         )
-        named = (("concepts", self._concepts), ("lexicon", self._concepts_of_lexicon), ("form", self._form))
-        for group, numbers_of in named:
-            rows = [*map(numbers_of, findings)]
+        named = {
+            "concepts": [*map(self._concepts, findings)],
+            "lexicon": [*map(self._concepts_of_lexicon, findings)],
+            "form": [*map(self._form, findings, texts)],
+        }
+        for group, rows in named.items():
             sizes = np.fromiter(map(len, rows), dtype=np.intp, count=count)
             numbers = np.fromiter(chain.from_iterable(rows), dtype=np.intp, count=int(sizes.sum()))
             sums = _sums(self._weights, np.repeat(np.arange(count), sizes), numbers, count)
@@ -203,22 +210,30 @@ def _weights(group: str, sizes: npt.NDArray[np.intp] | npt.NDArray[np.float64]) 
     return np.where(sizes > 0, np.maximum(sizes, 1) ** -group_exponent(group), 0.0).astype(np.float32)
 
 
-def _grown(table: npt.NDArray[T]) -> npt.NDArray[T]:
-    """The table with room for as many rows again."""
-    return np.concatenate([table, np.zeros((max(len(table), 1_024), *table.shape[1:]), dtype=table.dtype)])
+def _with_rows(table: npt.NDArray[T], start: int, rows: npt.NDArray[T]) -> npt.NDArray[T]:
+    """The table with these rows from a place on; with room for as many again where it was full."""
+    end = start + len(rows)
+    if end > len(table):
+        room = np.zeros((max(2 * end, MIN_ROWS) - len(table), *table.shape[1:]), dtype=table.dtype)
+        table = np.concatenate([table, room])
+    table[start:end] = rows
+    return table
 
 
-class _Numbered(dict[K, int]):
-    """Numbers of keys; a new one is read when it is asked for."""
+class _Numbered(dict[str, int]):
+    """Numbers of words, in the order in which they are first asked for.
 
-    def __init__(self, read: Callable[[K, int], None]) -> None:
+    Attributes:
+        new: words that nobody has looked at yet.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._read = read
+        self.new: list[str] = []
 
-    def __missing__(self, key: K) -> int:
-        at = len(self)
-        self._read(key, at)
-        self[key] = at
+    def __missing__(self, word: str) -> int:
+        self[word] = at = len(self)
+        self.new.append(word)
         return at
 
 

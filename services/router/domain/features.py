@@ -76,10 +76,7 @@ class FeatureReader:
         return dict.fromkeys(self._known((f"w:{plain}", f"m:{marked}") if marked != plain else (f"w:{plain}",)))
 
     def _part_features(self, word: str) -> list[int]:
-        edged = f"<{word}>"
-        return self._known(
-            [f"p:{edged[at : at + n]}" for n in PART_LENGTHS for at in range(len(edged) - n + 1) if n < len(edged)]
-        )
+        return self._known([f"p:{part}" for part in parts_of(word)])
 
     def _pairs_of(self, words: Words) -> list[int]:
         lookup = self._lookup
@@ -112,13 +109,19 @@ def form_names(findings: Findings) -> list[str]:
     names = [f"f:longer_than_{limit}" for limit in LONG_TEXT_WORDS if count > limit]
     if findings.has_question_mark:
         names.append("f:question_mark")
-    if has_long_number(words.plain):
+    if any(map(is_long_number, words.plain)):
         names.append("f:long_number")
     names += [f"first:{word}" for word in words.plain[:2]]
     names += [f"last:{word}" for word in words.plain[-2:]]
     return names
 
 
-def has_long_number(words: Sequence[str]) -> bool:
-    """Whether there is something like a telephone number."""
-    return max(map(len, words), default=0) >= 8 and any(len(word) >= 8 and word.isdigit() for word in words)
+def parts_of(word: str) -> list[str]:
+    """Some letters in a row of a plain word, its ends marked."""
+    edged = f"<{word}>"
+    return [edged[at : at + n] for n in PART_LENGTHS for at in range(len(edged) - n + 1) if n < len(edged)]
+
+
+def is_long_number(word: str) -> bool:
+    """Whether a word is something like a telephone number."""
+    return len(word) >= 8 and word.isdigit()

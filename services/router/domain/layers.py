@@ -10,7 +10,6 @@ Source: ADR 0010.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from itertools import chain
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.text import MAX_CHARACTERS, Words
+from services.router.domain.text import MAX_CHARACTERS, Words, sentences_of
 from services.router.domain.text_model import Scores, TextModel
 from services.router.domain.understanding import (
     INCIDENTS,
@@ -77,7 +76,6 @@ SAFETY_PERSON = "safety.may_be_incident"
 """Reason code of a reading that a person sees for safety, not because the machine is unsure."""
 
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
-_SENTENCES = re.compile(r"[.!?\n⏎…;]+")
 _MAX_SENTENCES = 12
 _ANY_TIME = datetime(2025, 6, 30, tzinfo=UTC)
 
@@ -163,16 +161,21 @@ class LayeredUnderstanding:
             (at, sentence)
             for at, (matter, one) in enumerate(zip(matters, scores, strict=True))
             if raised[at] is None and _likeliest(one.categories) != "emergency"
-            for sentence in _sentences_of(matter)
+            for sentence in self._sentences(matter)
         ]
-        found = self._model.score_all([self._rules.examine(sentence) for _, sentence in sentences])
-        for (at, _), one in zip(sentences, found, strict=True):
+        found = self._model.shares_of("emergency", [sentence for _, sentence in sentences])
+        for (at, _), share in zip(sentences, found, strict=True):
             is_injected = "injection" in matters[at].findings.found
             policy = self._policy
-            if one.categories["emergency"] >= (
-                policy.emergency_from if is_injected else policy.emergency_from_in_sentence
-            ):
+            if share >= (policy.emergency_from if is_injected else policy.emergency_from_in_sentence):
                 raised[at] = "safety.sentence"
+
+    def _sentences(self, matter: "_Matter") -> Sequence[Findings]:
+        """What is in each sentence alone; nothing where there is only one, or where something past is told."""
+        if "past" in matter.findings.found:
+            return ()
+        sentences = sentences_of(matter.text)[:_MAX_SENTENCES]
+        return self._rules.examine_sentences(sentences, matter.text, matter.findings) if len(sentences) > 1 else ()
 
     def _choice(self, matter: "_Matter", scores: Scores, raised_by: str | None) -> "_Choice":
         category = "emergency" if raised_by else _likeliest(scores.categories)
@@ -277,14 +280,6 @@ class _Choice:
     category: Category
     raised_by: str | None = None
     cancels: bool = False
-
-
-def _sentences_of(matter: _Matter) -> Sequence[str]:
-    """The sentences that are read alone; none where there is only one, or where something past is told."""
-    if "past" in matter.findings.found or not _SENTENCES.search(matter.text):
-        return ()
-    sentences = [one for one in _SENTENCES.split(matter.text[:MAX_CHARACTERS]) if one.strip()][:_MAX_SENTENCES]
-    return sentences if len(sentences) > 1 else ()
 
 
 def _likeliest(share: Mapping[str, float]) -> Category:

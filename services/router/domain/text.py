@@ -7,6 +7,7 @@ tone moved to the end so that `hoà` and `hòa` agree). Source: domain page, "Fi
 import bisect
 import itertools
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -160,7 +161,12 @@ def _capitals(typed: str) -> list[bool]:
 
 
 def _fold_word(word: str) -> tuple[str, str]:
-    return word.translate(_PLAIN), _TONE_INSIDE.sub(r"\2\1", word.translate(_MARKED))
+    if word.isascii():
+        plain = marked = sys.intern(word)
+    else:
+        plain = sys.intern(word.translate(_PLAIN))
+        marked = sys.intern(_TONE_INSIDE.sub(r"\2\1", word.translate(_MARKED)))
+    return plain, marked  # the very words of the tables: a look-up need not compare letters
 
 
 fold_word = Remembered(_fold_word).__getitem__
@@ -429,6 +435,7 @@ def _all_forms(phrase: str) -> Syllables:
     return tuple(fold_word(word) for word in phrase.split())
 
 
+_SENTENCES = re.compile(r"[.!?\n⏎…;]+")
 _CLAUSE_END = re.compile(r"\s*[.,;:!?\n⏎…()\-]")
 _SENTENCE_END = re.compile(r"\s*[.!?\n⏎…]")
 _ALIKE_SIGNS = re.compile(r"(?<=[^\W\d_])@|(?<=[^\W\d_])\$(?=[^\W\d_])")
@@ -480,6 +487,55 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
             return _spread(cut, syllables)
     plain, marked = zip(*forms, strict=True) if forms else ((), ())
     return Words(plain, marked, cut.is_accented, cut.ends_clause, cut.sentence, cut.text)
+
+
+def sentences_of(text: str) -> list[str]:
+    """What stands between the marks and line ends of a text."""
+    if not _SENTENCES.search(text):
+        return [text]
+    return [one for one in _SENTENCES.split(text[:MAX_CHARACTERS]) if one.strip()]
+
+
+def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: Spelling | None) -> list[Words]:
+    """What `fold` makes of each sentence alone, cut out of the words of the text where the text has it as it stands.
+
+    Args:
+        sentences: the first ones of the text, in order.
+        text: what was written.
+        words: of the text, by the same spelling.
+        spelling: as for `fold`.
+    """
+    is_as_typed = words.typed == text[:MAX_CHARACTERS] and len(words) < MAX_WORDS  # a word for each token
+    found: list[Words] = []
+    start = 0
+    for sentence in sentences:
+        parts = _WORD.split(_in_latin(sentence.lower())) if is_as_typed else []
+        tokens = parts[1::2]
+        end = start + len(tokens)
+        if is_as_typed and (spelling is None or _stands_alone(tokens, spelling)):
+            found.append(
+                Words(
+                    words.plain[start:end],
+                    words.marked[start:end],
+                    (_is_accented(tokens),) * len(tokens),
+                    (*words.ends_clause[start : end - 1], _gap_ends(parts[-1][:4])[0]) if tokens else (),
+                    (0,) * len(tokens),
+                    sentence,
+                )
+            )
+        else:
+            found.append(fold(sentence, spelling))
+        start = end
+    return found
+
+
+def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
+    """Whether these words mean the same without their neighbours, which may tell slips and words spaced out."""
+    return not tokens or not (
+        spelling.may_be_slip(tokens[0])
+        or spelling.may_be_slip(tokens[-1])
+        or list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
+    )
 
 
 @lru_cache(
@@ -644,7 +700,7 @@ class PhraseTree(Generic[T]):
         return found
 
     def beside(self, other: "PhraseTree[S]") -> "PhraseTree[tuple[T | None, S | None]]":
-        """Both trees as one, to be walked once."""
+        """Both trees as one, to be walked once; see `candidates_of_both`."""
         both: PhraseTree[tuple[T | None, S | None]] = PhraseTree()
         if self.entry is not None or other.entry is not None:
             both.entry = (self.entry, other.entry)
@@ -656,6 +712,28 @@ class PhraseTree(Generic[T]):
 
 Candidate = tuple[int, int, T]
 """Where a phrase may stand, words `start` to `end` (excluded), and what belongs to it."""
+
+
+def candidates_of_both(
+    tree: PhraseTree[tuple[T | None, S | None]], plain: Sequence[str]
+) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
+    """The candidates of two trees that stand beside each other."""
+    ones: list[Candidate[T]] = []
+    others: list[Candidate[S]] = []
+    following = (*plain[1:], "")  # no phrase has an empty word
+    for start, first in enumerate(map(tree.children.get, plain)):
+        node, end = first, start
+        while node is not None:
+            end += 1
+            if node.entry is not None:
+                one, other = node.entry
+                if one is not None:
+                    ones.append((start, end, one))
+                if other is not None:
+                    others.append((start, end, other))
+            node = node.children.get(following[end - 1])
+    return ones, others
+
 
 MIN_JOINED_LETTERS = 6
 

@@ -13,7 +13,16 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.lexicon import Lexicon
-from services.router.domain.text import PhraseIndex, Span, Spelling, Words, WritingBook, fold
+from services.router.domain.text import (
+    PhraseIndex,
+    Span,
+    Spelling,
+    Words,
+    WritingBook,
+    candidates_of_both,
+    fold,
+    fold_sentences,
+)
 from shared.events import Language, MessageKind
 
 Category = Literal["emergency", "crime_report", "security_tip", "complaint", "procedure", "greeting", "other"]
@@ -294,11 +303,21 @@ class RuleUnderstanding:
 
     def examine(self, text: str) -> Findings:
         """Find the words, what they name, and the rules that match; no decision yet."""
-        words = fold(text, self._spelling)
-        has_question_mark = "?" in text
-        candidates = self._tree.candidates(words.plain)
-        of_rules = [(start, end, entries) for start, end, (entries, _) in candidates if entries is not None]
-        of_lexicon = [(start, end, phrases) for start, end, (_, phrases) in candidates if phrases is not None]
+        return self._find(fold(text, self._spelling), has_question_mark="?" in text)
+
+    def examine_sentences(self, sentences: Iterable[str], text: str, findings: Findings) -> list[Findings]:
+        """What `examine` finds in sentences alone, for less.
+
+        Args:
+            sentences: the first ones of the text, in order.
+            text: what was written.
+            findings: of the text.
+        """
+        folded = fold_sentences(sentences, text, findings.words, self._spelling)
+        return [self._find(words, has_question_mark=False) for words in folded]  # the mark ends a sentence
+
+    def _find(self, words: Words, *, has_question_mark: bool) -> Findings:
+        of_rules, of_lexicon = candidates_of_both(self._tree, words.plain)
         spans = self._index.fitting(words, of_rules)
         found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
         return Findings(

@@ -16,7 +16,7 @@ from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.layers import LayeredUnderstanding, is_answered_by_machine_alone
-from services.router.domain.text import MAX_CHARACTERS, MAX_WORDS
+from services.router.domain.text import MAX_CHARACTERS, MAX_WORDS, sentences_of
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
 from shared.errors import ConfigurationError
@@ -103,6 +103,33 @@ def test_a_text_is_read_the_same_in_whatever_company() -> None:
 
     assert together == [UNDERSTANDING.read(*one) for one in asked]
     assert together == UNDERSTANDING.read_all(asked[::-1])[::-1]
+
+
+def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
+    rules = load_rules(DATA)
+    findings = [rules.examine(example.text) for example in WRITTEN]
+    model = UNDERSTANDING.model
+
+    together = model.score_all(findings)
+
+    assert together == [model.score(one) for one in findings]
+    assert model.shares_of("emergency", findings) == [one.categories["emergency"] for one in together]
+
+
+ENDS = (". ", "\n", "; ", "…", '" . ', "). ", " ck.", " @ ", " c h á ", " xăn. cước ", " . . ", ".cmnd", " 😀! ", " а?")
+"""Of sentences: marks alone, and what reaches over them: pairs, slips, letters apart, signs and other scripts."""
+
+
+def test_a_sentence_cut_out_of_a_text_is_what_it_is_alone() -> None:
+    rules = load_rules(DATA)
+    chance = random.Random(3)
+    texts = ["".join(part.text + chance.choice(ENDS) for part in chance.sample(WRITTEN, 4)) for _ in range(300)]
+    texts += ["tạm. vnắg ở đâu", "c h á. y nhà", "c h á y. o nhà", "tới " * 599 + "xăn. cước", "!?", ""]
+
+    for text in texts:
+        sentences = sentences_of(text)
+        found = rules.examine_sentences(sentences, text, rules.examine(text))
+        assert found == [rules.examine(sentence) for sentence in sentences], text
 
 
 def test_the_table_finds_the_features_that_training_reads() -> None:
