@@ -6,6 +6,7 @@ takes for the meaning, so a random split would flatter it.
 
 import hashlib
 import itertools
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,6 @@ from services.router.learning.network import NO_LABEL, SEEDS, Labels, Plan, Task
 from services.router.learning.variants import for_training
 
 Progress = Callable[[str], None]
-Rows = list[tuple[list[int], ...]]
 
 
 LEAST = {"w:": 2, "m:": 2, "b:": 2, "d:": 2, "p:": 4}
@@ -157,17 +157,15 @@ class _Data:
 
     @classmethod
     def of(cls, examples: Sequence[Example], rules: RuleUnderstanding, groups: Sequence[str]) -> "_Data":
-        names, rows, owner, weight = _read_all(examples, rules)
-        rows = [tuple(one if g in groups else [] for g, one in zip(GROUPS, row, strict=True)) for row in rows]
-        kept, shown = _kept(rows, owner, names)
-        place = {old: new for new, old in enumerate(kept)}
-        rows = [tuple([place[n] for n in one if n in place] for one in row) for row in rows]
+        read = _read_all(examples, rules)
+        kept, shown = _kept(read)
+        matrix = _matrix(read, kept, [group in groups for group in GROUPS])
         return cls(
-            features=[names[old] for old in kept],
+            features=[read.names[old] for old in kept],
             shown=shown,
-            matrix=_matrix(rows, len(kept)),
-            owner=np.array(owner),
-            weight=np.array(weight, dtype=np.float32),
+            matrix=matrix[read.row],
+            owner=read.owner,
+            weight=read.weight,
             category=np.array([PRECEDENCE.index(e.category) for e in examples]),
             subtopic=np.array([PROCEDURE_SUBTOPICS.index(e.subtopic) if e.subtopic else -1 for e in examples]),
             high=np.array([_high(example) for example in examples]),
@@ -181,8 +179,39 @@ def _high(example: Example) -> int:
     return int(example.urgency == "high")
 
 
-Read = tuple[list[str], Rows, list[int], list[float]]
-"""Names of the features, the rows of all texts in their numbers, the example of each row and how much it counts."""
+@dataclass
+class _Read:
+    """Texts as numbers of features; a text that stands for several spellings of a message is read once.
+
+    Attributes:
+        names: of the features.
+        found: features of all texts, one text after the other and in each group by group.
+        sizes: how many there are of each group in each text.
+        row: the text of each row of the training.
+        owner: the example of each row.
+        weight: how much each row counts.
+    """
+
+    names: list[str]
+    found: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int32]
+    row: Labels
+    owner: Labels
+    weight: Numbers
+
+    def then(self, other: "_Read") -> "_Read":
+        """Both, with the other's features under the numbers they have here."""
+        numbers = {name: at for at, name in enumerate(self.names)}
+        place = np.array([numbers.setdefault(name, len(numbers)) for name in other.names], dtype=np.int32)
+        return _Read(
+            list(numbers),
+            np.concatenate([self.found, place[other.found]]),
+            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.row, other.row + len(self.sizes)]),
+            np.concatenate([self.owner, other.owner]),
+            np.concatenate([self.weight, other.weight]),
+        )
+
 
 WORTH_A_PROCESS = 2_000
 """So many examples take a second to read; fewer are not worth a process of their own."""
@@ -191,7 +220,7 @@ _shared: tuple[Sequence[Example], RuleUnderstanding] | None = None
 """What a forked process reads: rules hold tables that no pipe takes."""
 
 
-def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> Read:
+def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> _Read:
     """The texts of all examples, in two processes where there are many; the same numbers in one."""
     global _shared  # noqa: PLW0603 - see above
     if len(examples) < WORTH_A_PROCESS or "fork" not in get_all_start_methods():
@@ -201,35 +230,52 @@ def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> Read:
     try:
         with ProcessPoolExecutor(1, get_context("fork")) as other:
             second = other.submit(_read_shared, half)
-            names, rows, owner, weight = _read(examples[:half], rules, 0)
-            more = second.result()
+            return _read(examples[:half], rules, 0).then(second.result())
     finally:
         _shared = None
-    numbers = {name: at for at, name in enumerate(names)}
-    place = [numbers.setdefault(name, len(numbers)) for name in more[0]]
-    rows += [tuple([[place[number] for number in one] for one in row]) for row in more[1]]
-    return list(numbers), rows, owner + more[2], weight + more[3]
 
 
-def _read_shared(start: int) -> Read:
+def _read_shared(start: int) -> _Read:
     if _shared is None:
         raise RuntimeError("nothing to read was handed to this process")
     examples, rules = _shared
     return _read(examples[start:], rules, start)
 
 
-def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> Read:
-    vocabulary: dict[str, int] = {}
-    reader = FeatureReader(lambda name: vocabulary.setdefault(name, len(vocabulary)))
-    rows: Rows = []
-    owner: list[int] = []
-    weight: list[float] = []
+class _Vocabulary(dict[str, int]):
+    """Numbers of names; a new one gets the next."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self)
+        return number
+
+
+def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> _Read:
+    vocabulary = _Vocabulary()
+    reader = FeatureReader(vocabulary.__getitem__)
+    # Flat arrays: as lists of lists a whole corpus takes three times as long to keep.
+    found, sizes, row, owner, weight = (array(kind) for kind in "iiqqf")
+    texts = 0
     for at, example in enumerate(examples, start):
+        read: dict[str, int] = {}
         for text, counts in for_training(example.text):
-            rows.append(reader.read(rules.examine(text)))
+            if text not in read:
+                for one in reader.read(rules.examine(text)):
+                    found.extend(one)
+                    sizes.append(len(one))
+                read[text] = texts
+                texts += 1
+            row.append(read[text])
             owner.append(at)
             weight.append(counts * PHRASES.get(example.writer, 1.0))
-    return list(vocabulary), rows, owner, weight
+    return _Read(
+        list(vocabulary),
+        np.array(found, dtype=np.int32),
+        np.array(sizes, dtype=np.int32).reshape(-1, len(GROUPS)),
+        np.array(row),
+        np.array(owner),
+        np.array(weight),
+    )
 
 
 def phrases_of(rules: RuleUnderstanding) -> list[Example]:
@@ -248,28 +294,47 @@ def _of_lexicon(matter: str, phrase: str) -> Example:
     return Example(phrase, category, subtopic, usual_urgency(category), LEXICON, matter)
 
 
-def _kept(rows: Rows, owner: Sequence[int], names: Sequence[str]) -> tuple[list[int], int]:
+def _kept(read: _Read) -> tuple[list[int], int]:
     """Features that occur in enough messages, those first that may be named to a person; and how many these are."""
-    messages: dict[int, set[int]] = {}
-    for row, message in zip(rows, owner, strict=True):
-        for one in row:
-            for number in one:
-                messages.setdefault(number, set()).add(message)
-    counts = {number: len(found) for number, found in messages.items()}
-    kept = [n for n in range(len(names)) if counts.get(n, 0) >= LEAST.get(names[n][:2], 2)]
+    names = read.names
+    counts = _messages_with(read).tolist()
+    kept = [n for n, name in enumerate(names) if counts[n] >= LEAST.get(name[:2], 2)]
     shown = {n for n in kept if counts[n] >= SHOWN_FROM and names[n][:2] in LEAST and names[n][:2] != "p:"}
     kept.sort(key=lambda n: (n not in shown, names[n]))
     return kept, len(shown)
 
 
-def _matrix(rows: Rows, width: int) -> Any:
-    starts, columns, values = [0], [], []
-    for row in rows:
-        for group, one in zip(GROUPS, row, strict=True):
-            columns += one
-            values += [group_weight(group, len(one))] * len(one)
-        starts.append(len(columns))
-    return sparse.csr_matrix((values, columns, starts), shape=(len(rows), width), dtype=np.float32)
+def _messages_with(read: _Read) -> Labels:
+    """In how many messages each feature occurs."""
+    owners = np.zeros(len(read.sizes), dtype=np.int32)
+    owners[read.row] = read.owner
+    starts = np.concatenate([[0], np.cumsum(read.sizes.sum(axis=1))])
+    shape = len(owners), len(read.names)
+    texts = sparse.csr_matrix((np.ones(len(read.found), dtype=np.bool_), read.found, starts), shape=shape)
+    by_feature = texts.tocsc()  # texts of one feature in their order, those of one message side by side
+    owner = owners[by_feature.indices]
+    is_first = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
+    is_first[by_feature.indptr[:-1][np.diff(by_feature.indptr) > 0]] = True
+    ends = np.concatenate([[0], np.cumsum(is_first)])[by_feature.indptr]
+    return np.diff(ends)
+
+
+def _matrix(read: _Read, kept: Sequence[int], is_used: Sequence[bool]) -> Any:
+    """A row for each text, of the kept features in the used groups; each counts by the size of its group."""
+    place = np.full(len(read.names), -1, dtype=np.int32)
+    place[kept] = np.arange(len(kept), dtype=np.int32)
+    columns = place[read.found]
+    group = np.repeat(np.arange(read.sizes.size, dtype=np.int32), read.sizes.ravel())
+    is_kept = (columns >= 0) & np.array(is_used)[group % len(GROUPS)]
+    columns, group = columns[is_kept], group[is_kept]
+    sizes = np.bincount(group, minlength=read.sizes.size)
+    weights = np.array(
+        [[group_weight(name, size) for size in range(int(sizes.max(initial=0)) + 1)] for name in GROUPS],
+        dtype=np.float32,
+    )
+    values = weights[group % len(GROUPS), sizes[group]]
+    starts = np.concatenate([[0], np.cumsum(sizes.reshape(read.sizes.shape).sum(axis=1))])
+    return sparse.csr_matrix((values, columns, starts), shape=(len(read.sizes), len(kept)), dtype=np.float32)
 
 
 ENGLISH_VOICE = "foreign"
