@@ -87,17 +87,21 @@ def fit(matrix: Any, weight: Numbers, tasks: tuple[Task, ...], plan: Plan, seed:
     out = _small(chance, (plan.hidden, width), OUT_FROM / np.sqrt(plan.hidden))
     bias = np.zeros(plan.hidden, dtype=np.float32)
     rows_steps, bias_steps, out_steps = (np.full_like(one, STEPS_FROM) for one in (rows, bias, out))
-    for passed, chosen in _batches(len(weight), plan, chance):
-        columns, seen = _seen(matrix, chosen, plan.hides, chance)
-        before = rows[columns]
+    for passed, chosen, columns, seen in _steps(matrix, plan, chance):
+        before = rows.take(columns, axis=0)
         hidden = np.tanh(seen @ before + bias)
         wrong = _wrong(hidden @ out, tasks, chosen) * (weight[chosen] / plan.batch)[:, np.newaxis]
         rate = plan.rate * (1 - passed + LAST_RATE)
         inner = (wrong @ out.T) * (1 - hidden * hidden)
         step = seen.T @ inner + plan.decay * before
-        size = rows_steps[columns] + step * step
+        size = rows_steps.take(columns, axis=0)
+        size += step * step
         rows_steps[columns] = size
-        rows[columns] = before - rate * step / np.sqrt(size)
+        np.sqrt(size, out=size)
+        step *= rate
+        step /= size
+        before -= step
+        rows[columns] = before
         _step(bias, bias_steps, inner.sum(axis=0), OUT_RATE * rate)
         _step(out, out_steps, hidden.T @ wrong, OUT_RATE * rate)
     return Layers(rows, bias, out)
@@ -120,29 +124,33 @@ def _small(chance: np.random.Generator, shape: tuple[int, int], size: float) -> 
     return chance.standard_normal(shape, dtype=np.float32) * np.float32(size)
 
 
-def _batches(count: int, plan: Plan, chance: np.random.Generator) -> Iterator[tuple[float, npt.NDArray[np.intp]]]:
-    """Rows of each step, and the share of the training that has passed."""
+def _steps(
+    matrix: Any, plan: Plan, chance: np.random.Generator
+) -> Iterator[tuple[float, npt.NDArray[np.intp], npt.NDArray[np.intp], Any]]:
+    """For each step the share of the training that has passed, its rows, and what it sees of them.
+
+    Others are hidden in each round, and those that are left count more. What is seen comes as columns of the matrix and
+    as the rows with these columns only.
+    """
+    count, width = matrix.shape
+    place = np.empty(width, dtype=np.int32)
     for turn in range(plan.rounds):
         order = chance.permutation(count)
+        kept = np.flatnonzero(chance.random(matrix.nnz, dtype=np.float32) >= plan.hides)
+        starts = np.searchsorted(kept, matrix.indptr).astype(np.int32)
+        values = matrix.data[kept] / np.float32(1 - plan.hides)
+        some = sparse.csr_matrix((values, matrix.indices[kept], starts), shape=matrix.shape)[order]
+        numbers, values, starts = some.indices, some.data, some.indptr
         for start in range(0, count, plan.batch):
-            yield (turn + start / count) / plan.rounds, order[start : start + plan.batch]
-
-
-def _seen(
-    matrix: Any, chosen: npt.NDArray[np.intp], hides: float, chance: np.random.Generator
-) -> tuple[npt.NDArray[np.intp], Any]:
-    """The features that the step sees of the rows, those that are left counting more; only their columns."""
-    some = matrix[chosen]
-    kept = np.flatnonzero(chance.random(some.nnz, dtype=np.float32) >= hides)
-    numbers = some.indices[kept]
-    is_seen = np.zeros(matrix.shape[1], dtype=np.bool_)
-    is_seen[numbers] = True
-    columns = np.flatnonzero(is_seen)
-    place = np.empty(matrix.shape[1], dtype=np.int32)
-    place[columns] = np.arange(len(columns), dtype=np.int32)
-    starts = np.searchsorted(kept, some.indptr).astype(np.int32)
-    values = some.data[kept] / np.float32(1 - hides)
-    return columns, sparse.csr_matrix((values, place[numbers], starts), shape=(len(chosen), len(columns)))
+            chosen = order[start : start + plan.batch]
+            first, *_, end = bounds = starts[start : start + len(chosen) + 1]
+            is_seen = np.zeros(width, dtype=np.bool_)
+            is_seen[numbers[first:end]] = True
+            columns = np.flatnonzero(is_seen)
+            place[columns] = np.arange(len(columns), dtype=np.int32)
+            seen = values[first:end], place[numbers[first:end]], bounds - first
+            shape = len(chosen), len(columns)
+            yield (turn + start / count) / plan.rounds, chosen, columns, sparse.csr_matrix(seen, shape=shape)
 
 
 def _wrong(scores: Numbers, tasks: tuple[Task, ...], chosen: npt.NDArray[np.intp]) -> Numbers:

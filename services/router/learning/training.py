@@ -254,7 +254,8 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> 
     vocabulary = _Vocabulary()
     reader = FeatureReader(vocabulary.__getitem__)
     # Flat arrays: as lists of lists a whole corpus takes three times as long to keep.
-    found, sizes, row, owner, weight = (array(kind) for kind in "iiqqf")
+    found, sizes, row, owner = (array(kind) for kind in "iiqq")
+    weight = array("f")
     texts = 0
     for at, example in enumerate(examples, start):
         read: dict[str, int] = {}
@@ -316,7 +317,8 @@ def _messages_with(read: _Read) -> Labels:
     is_first = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
     is_first[by_feature.indptr[:-1][np.diff(by_feature.indptr) > 0]] = True
     ends = np.concatenate([[0], np.cumsum(is_first)])[by_feature.indptr]
-    return np.diff(ends)
+    counts: Labels = np.diff(ends)
+    return counts
 
 
 def _matrix(read: _Read, kept: Sequence[int], is_used: Sequence[bool]) -> Any:
