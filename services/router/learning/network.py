@@ -50,9 +50,9 @@ class Plan:
     """
 
     hidden: int = 24
-    rounds: int = 16
+    rounds: int = 24
     rate: float = 0.8
-    batch: int = 256
+    batch: int = 512
     hides: float = 0.8
     decay: float = 1e-4
 

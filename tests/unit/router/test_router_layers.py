@@ -23,6 +23,7 @@ from shared.errors import ConfigurationError
 from tests.unit.router.fakes import DATA
 
 UNDERSTANDING = load_understanding(DATA)
+RULES = load_rules(DATA)
 INCIDENTS = {"emergency", "crime_report"}
 CONTEXT = MessageContext("text", datetime(2026, 11, 24, tzinfo=UTC))
 
@@ -75,7 +76,7 @@ def test_without_safety_nothing_is_raised_and_nobody_looks_for_safety() -> None:
 
 
 def test_less_of_the_spelling_is_mended_where_that_is_asked() -> None:
-    rules = load_rules(DATA)
+    rules = RULES
     text = "tạm vnắg ko"
 
     assert rules.examine(text).words.plain == ("tam", "vang", "khong")
@@ -138,7 +139,7 @@ def test_the_table_finds_the_features_that_training_reads() -> None:
     reader = FeatureReader(numbers.get)
     chance = np.random.default_rng(6)
     weights = chance.integers(-8, 8, (len(features), 3)).astype(np.float32)  # sums of whole numbers are exact
-    rules = load_rules(DATA)
+    rules = RULES
     texts = [example.text for example in WRITTEN]
     findings = [rules.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!")]
 
@@ -180,7 +181,7 @@ def test_ten_thousand_hostile_strings_are_read_and_none_costs_more_than_the_long
 @pytest.mark.parametrize("piece", ["cháy ", "a", "ă\u0301", "\u200b", "c h á y ", "1a ", "tamtru", "!?.", "ко"])
 def test_a_hundred_thousand_characters_are_no_more_work_than_the_longest_text(piece: str) -> None:
     text = piece * (100_000 // len(piece))
-    findings = load_rules(DATA).examine(text)
+    findings = RULES.examine(text)
 
     assert len(findings.words) <= MAX_WORDS + 40  # a joined word is taken apart whole
     assert read(text) == read(text[:MAX_CHARACTERS])
@@ -234,7 +235,45 @@ def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -
         for key in yaml.safe_load(file.read_text("utf-8"))
     }
 
-    assert set(policy["incident_concepts"]) <= known
+    assert {*policy["incident_concepts"], *policy["crime_concepts"]} <= known
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "em đi xin xác nhận cư trú thì lòi ra có người lạ đứng trong hộ nhà em, tách ra cần giấy tờ gì ạ",
+        "lam lai cccd thi he thong bao nguoi khac kich hoat roi, minh chua lam bao gio, can giay gi a",
+        "cho hỏi thủ tục rút hồ sơ, giấy ủy quyền giả chữ ký của em",
+    ],
+)
+def test_a_crime_told_in_the_language_of_papers_is_seen_by_a_person(text: str) -> None:
+    assert left_to_a_machine([text]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("em do xang o cay xang duong le van khuong bi nhan vien tinh gian", "emergency.suicide"),
+        ("phong ke ben toi nao cung co mui khet, may thang do hut", "emergency.burnt_smell"),
+        ("mui khet nhu dot nhua, tui nghi no hut hang da", "emergency.burnt_smell"),
+        ("Tôi trình báo một cụ già đi lạc", "crime.report_word"),
+        ("ba hang xom bi tam than nem da qua nha toi", "tip.vagrant"),
+        ("chong toi goi hoai khong duoc tu toi qua", "complaint.slow"),
+    ],
+)
+def test_a_word_that_means_something_else_there_matches_no_rule(text: str, rule: str) -> None:
+    assert rule not in {match.rule.key for match in RULES.examine(text).matches}
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("no do xang len nguoi doi dot", "emergency.suicide"),
+        ("co mui khet trong bep nha ben canh", "emergency.burnt_smell"),
+    ],
+)
+def test_a_danger_in_the_same_words_still_matches(text: str, rule: str) -> None:
+    assert rule in {match.rule.key for match in RULES.examine(text).matches}
 
 
 def test_a_model_file_that_was_changed_does_not_load(tmp_path: Path) -> None:
