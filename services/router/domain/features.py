@@ -38,6 +38,9 @@ def group_of(name: str) -> str:
 
 
 PART_LENGTHS = (3, 4)
+MAX_LETTERS_OF_A_WORD = 100
+"""So many are looked at: the longest written word, several joined, has 47."""
+
 LONG_TEXT_WORDS = (3, 6, 12, 25, 50)
 
 
@@ -118,7 +121,7 @@ def form_names(findings: Findings) -> list[str]:
 
 def parts_of(word: str) -> list[str]:
     """Some letters in a row of a plain word, its ends marked."""
-    edged = f"<{word}>"
+    edged = f"<{word}>"[:MAX_LETTERS_OF_A_WORD]
     return [edged[at : at + n] for n in PART_LENGTHS for at in range(len(edged) - n + 1) if n < len(edged)]
 
 

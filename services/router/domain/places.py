@@ -257,7 +257,10 @@ class PlaceFinder:
             word in self._initials
             or word.removeprefix("p") in self._initials
             or word.isdigit()
-            or any(pattern.match(word) for pattern in (_CODED, _JOINED_CODE, _OTHER_DISTRICT, _QUARTER))
+            or (
+                not word.isalpha()
+                and any(pattern.match(word) for pattern in (_CODED, _JOINED_CODE, _OTHER_DISTRICT, _QUARTER))
+            )
         )
 
     def _initials_name(

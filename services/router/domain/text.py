@@ -24,8 +24,15 @@ S = TypeVar("S")
 MAX_WORDS = 600
 """Longer texts are read up to here: ten times the longest message that people type, and a bounded time."""
 
-MAX_CHARACTERS = 8_000
-"""What is looked at before words are cut: as much as the edge lets through."""
+MAX_CHARACTERS = 4_000
+"""What is looked at before words are cut: twice what Zalo takes as one message, or what is read together."""
+
+MAX_STRANGE_WORDS = 60
+"""So many different words that no list knows are looked at, the rest of them is left out: half as many again as the
+strangest of 43,000 messages has with every twentieth letter mistyped, and a bounded time."""
+
+MAX_SPACED_OUT = 100
+"""So many runs of single letters are looked at."""
 
 ACCENTED_SHARE = 0.5
 """From this share of marked words on, somebody writes with diacritics, and a bare word means the bare word."""
@@ -43,12 +50,18 @@ _LOOK_ALIKES = dict(
         strict=True,
     )
 )
+_LATIN = {key.upper(): latin.upper() for key, latin in _LOOK_ALIKES.items()} | _LOOK_ALIKES
 _OTHER_SCRIPTS = re.compile("[\u0370-\u058f\u13a0-\u13ff\uab70-\uabbf]")
 
 
-def _plain_and_marked_tables() -> tuple[dict[int, str], dict[int, str]]:
-    plain: dict[int, str] = {ord("đ"): "d"}
-    marked: dict[int, str] = {}
+Letters = dict[str, str]
+
+
+def _tables() -> tuple[Letters, Letters, Letters]:
+    """Of a letter: the plain one, the one without its tone, and the tone."""
+    plain = {"đ": "d"}
+    toneless: Letters = {}
+    tones: Letters = {}
     for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00)):
         letter = chr(code)
         decomposed = unicodedata.normalize("NFD", letter)
@@ -56,14 +69,14 @@ def _plain_and_marked_tables() -> tuple[dict[int, str], dict[int, str]]:
         if not marks or not base.isascii():
             continue
         quality = "".join(mark for mark in marks if mark in _QUALITIES)
-        tone = "".join(_TONES.get(mark, "") for mark in marks)
-        plain[code] = base
-        marked[code] = unicodedata.normalize("NFC", base + quality) + tone
-    plain |= dict.fromkeys(map(ord, _TONE_SIGNS), "")  # a tone of Telex keys stands apart: plain words have none
-    return plain, marked
+        plain[letter] = base
+        toneless[letter] = unicodedata.normalize("NFC", base + quality)
+        tones[letter] = "".join(_TONES.get(mark, "") for mark in marks)
+    plain |= dict.fromkeys(_TONE_SIGNS, "")  # a tone of Telex keys stands apart: plain words have none
+    return plain, toneless, tones
 
 
-_PLAIN, _MARKED = _plain_and_marked_tables()
+_PLAIN, _TONELESS, _TONE = _tables()
 _NOISE_RANGES = (
     (0x300, 0x370),  # marks that compose with nothing
     (0x1AB0, 0x1B00),
@@ -75,22 +88,9 @@ _NOISE_RANGES = (
     (0xFE00, 0xFE10),  # variation selectors
     (0xE0000, 0xE01F0),
 )
-_NOISE: dict[int, None] = dict.fromkeys(
-    (
-        *(code for start, end in _NOISE_RANGES for code in range(start, end)),
-        0xAD,
-        0x34F,
-        0x61C,
-        0x115F,
-        0x180E,
-        0x3164,
-        0xFEFF,
-    )
-)
-_IS_NOISY = re.compile(
+_NOISE = re.compile(
     "[" + "".join(f"{chr(a)}-{chr(b - 1)}" for a, b in _NOISE_RANGES) + "\u00ad\u061c\u115f\u180e\u3164\ufeff]"
 )
-_LATIN = str.maketrans(_LOOK_ALIKES)
 _IS_LOOK_ALIKE = re.compile(f"[{''.join(_LOOK_ALIKES)}]")
 _is_ordinary = re.compile(
     "[\0-\x7fđĐ"
@@ -160,13 +160,23 @@ def _capitals(typed: str) -> list[bool]:
     return list(map(str.isupper, _WORD.findall(typed)[:MAX_WORDS])) if same_length else []
 
 
+def _written(word: str, letters: Letters) -> str:
+    """The word with other letters; `str.translate` takes several times as long where most of them stay."""
+    return "".join(map(letters.get, word, word))
+
+
 def _fold_word(word: str) -> tuple[str, str]:
     if word.isascii():
         plain = marked = sys.intern(word)
-    else:
-        plain = sys.intern(word.translate(_PLAIN))
-        marked = sys.intern(_TONE_INSIDE.sub(r"\2\1", word.translate(_MARKED)))
-    return plain, marked  # the very words of the tables: a look-up need not compare letters
+        return plain, marked
+    tone = "".join(map(_TONE.get, word, itertools.repeat("")))
+    if len(tone) <= 1:
+        marked = _written(word, _TONELESS) + tone
+    else:  # no Vietnamese word
+        with_tones = "".join([_TONELESS.get(one, one) + _TONE.get(one, "") for one in word])
+        marked = _TONE_INSIDE.sub(lambda found: found[2] + found[1], with_tones)
+    # The very words of the tables: a look-up need not compare letters.
+    return sys.intern(_written(word, _PLAIN)), sys.intern(marked)
 
 
 fold_word = Remembered(_fold_word).__getitem__
@@ -175,24 +185,17 @@ fold_word = Remembered(_fold_word).__getitem__
 
 def plain_word(marked: str) -> str:
     """The plain form of a marked word."""
-    return marked.rstrip(_TONE_SIGNS).translate(_PLAIN)
+    return marked if marked.isascii() else sys.intern(_written(marked, _PLAIN))
 
 
 def _clean(text: str) -> str:
     """One spelling for each letter; what looks like a Latin letter becomes one, what is not seen goes."""
     if _OTHER_SCRIPTS.search(text):  # a Cyrillic letter with its tone mark is composed only once it is Latin
         text = unicodedata.normalize("NFKD", text)
-        text = "".join(_latin_of(letter) for letter in text)
+        text = _written(text, _LATIN)
     # Tone marks written apart are composed first; what is still combining afterwards is noise.
     text = unicodedata.normalize("NFKC", text)
-    return text.translate(_NOISE) if _IS_NOISY.search(text) else text
-
-
-def _latin_of(letter: str) -> str:
-    latin = _LOOK_ALIKES.get(letter.lower())
-    if latin is None:
-        return letter
-    return latin.upper() if letter.isupper() else latin
+    return _NOISE.sub("", text)
 
 
 class WritingBook(BaseModel):
@@ -265,6 +268,18 @@ class Spelling:
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
         self.read = Remembered(self._read).__getitem__
         self.may_be_slip = Remembered(self._may_be_slip).__getitem__
+        self._is_strange = Remembered(self._is_unknown).__getitem__
+
+    def left_out(self, tokens: Sequence[str]) -> frozenset[str]:
+        """The words of a text that are not looked at: those that no list knows, after the first ones."""
+        if len(tokens) <= MAX_STRANGE_WORDS:
+            return frozenset()
+        strange = dict.fromkeys(itertools.compress(tokens, map(self._is_strange, tokens)))
+        return frozenset(itertools.islice(strange, MAX_STRANGE_WORDS, None))
+
+    def _is_unknown(self, word: str) -> bool:
+        plain, marked = fold_word(word)
+        return not (word in self._short or plain in self._foreign or plain in self._words or self._is_syllable(marked))
 
     def pair(self, first: str, second: str) -> Syllables | None:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
@@ -438,7 +453,7 @@ def _all_forms(phrase: str) -> Syllables:
 _SENTENCES = re.compile(r"[.!?\n⏎…;]+")
 _CLAUSE_END = re.compile(r"\s*[.,;:!?\n⏎…()\-]")
 _SENTENCE_END = re.compile(r"\s*[.!?\n⏎…]")
-_ALIKE_SIGNS = re.compile(r"(?<=[^\W\d_])@|(?<=[^\W\d_])\$(?=[^\W\d_])")
+_SIGN_FOR_A, _SIGN_FOR_S = re.compile(r"(?<=[^\W\d_])@"), re.compile(r"(?<=[^\W\d_])\$(?=[^\W\d_])")
 SPACED_OUT_LETTERS = 3
 """So many single letters may be one word."""
 
@@ -467,12 +482,13 @@ class _Cut(NamedTuple):
         return _Cut(self.text, tokens, gaps, self.may_be_spaced_out, *_layout(tokens, gaps))
 
 
-def fold(text: str, spelling: Spelling | None = None) -> Words:
+def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
     """Cut a text into words and undo how they were typed.
 
     Args:
         text: anything.
         spelling: takes teencode and leftovers apart; without it words stay as they are written.
+        left_out: words that are not looked at, other than those that the spelling leaves out.
     """
     cut = _cut(text[:MAX_CHARACTERS])
     if spelling is None:
@@ -481,7 +497,7 @@ def fold(text: str, spelling: Spelling | None = None) -> Words:
         meant = _without_disguise(cut, spelling)
         if meant != cut.text:
             cut = _cut_clean(meant, _in_latin(meant.lower()))
-        syllables = _meant(cut, spelling)
+        syllables = _meant(cut, spelling, left_out | spelling.left_out(cut.tokens))
         forms = list(itertools.chain.from_iterable(syllables))
         if len(forms) != len(syllables) or () in syllables:
             return _spread(cut, syllables)
@@ -506,6 +522,7 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
         spelling: as for `fold`.
     """
     is_as_typed = words.typed == text[:MAX_CHARACTERS] and len(words) < MAX_WORDS  # a word for each token
+    left_out = spelling.left_out(_cut(text[:MAX_CHARACTERS]).tokens) if spelling else frozenset()
     found: list[Words] = []
     start = 0
     for sentence in sentences:
@@ -524,7 +541,7 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
                 )
             )
         else:
-            found.append(fold(sentence, spelling))
+            found.append(fold(sentence, spelling, left_out=left_out))
         start = end
     return found
 
@@ -549,7 +566,7 @@ def _cut(text: str) -> _Cut:
 
 
 def _in_latin(lower: str) -> str:
-    return lower.translate(_LATIN) if _IS_LOOK_ALIKE.search(lower) else lower
+    return _written(lower, _LOOK_ALIKES) if _IS_LOOK_ALIKE.search(lower) else lower
 
 
 def _cut_clean(original: str, lower: str) -> _Cut:
@@ -590,9 +607,9 @@ def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
     """The text without signs for letters and without spaces inside words."""
     text = cut.text
     if "@" in text or "$" in text:
-        text = _ALIKE_SIGNS.sub(lambda sign: "a" if sign.group() == "@" else "s", text)
+        text = _SIGN_FOR_A.sub("a", _SIGN_FOR_S.sub("s", text))
     if cut.may_be_spaced_out or text is not cut.text:
-        text = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), text)
+        text = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), text, count=MAX_SPACED_OUT)
     return text
 
 
@@ -621,10 +638,14 @@ def _repeated(values: Sequence[T], sizes: Sequence[int]) -> tuple[T, ...]:
     return tuple(itertools.chain.from_iterable(map(itertools.repeat, values, sizes)))
 
 
-def _meant(cut: _Cut, spelling: Spelling) -> list[Syllables]:
+def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syllables]:
     """What each token stands for; where two mean something together, the second one stands for both."""
     tokens, starts = cut.tokens, spelling.pair_starts
-    forms = list(map(spelling.read, tokens))
+    if left_out:
+        tokens = ["" if token in left_out else token for token in tokens]
+    forms = (
+        [spelling.read(token) if token else () for token in tokens] if left_out else list(map(spelling.read, tokens))
+    )
     if not starts.isdisjoint(tokens):
         for at in range(1, len(tokens)):
             before = tokens[at - 1]

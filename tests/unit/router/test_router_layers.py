@@ -16,9 +16,10 @@ from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.layers import LayeredUnderstanding, is_answered_by_machine_alone
-from services.router.domain.text import MAX_CHARACTERS, MAX_WORDS, sentences_of
+from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, sentences_of
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
+from services.router.learning.variants import with_typos
 from shared.errors import ConfigurationError
 from tests.unit.router.fakes import DATA
 
@@ -185,6 +186,36 @@ def test_a_hundred_thousand_characters_are_no_more_work_than_the_longest_text(pi
 
     assert len(findings.words) <= MAX_WORDS + 40  # a joined word is taken apart whole
     assert read(text) == read(text[:MAX_CHARACTERS])
+
+
+def strange_words(count: int) -> list[str]:
+    chance = random.Random(9)
+    return ["".join(chance.choices("bcghklmqrtvx", k=6)) for _ in range(count)]
+
+
+def test_of_words_that_no_list_knows_the_first_are_looked_at_and_the_known_ones_after_them() -> None:
+    rules = load_rules(DATA)
+    strange = strange_words(300)
+    text = ". ".join([*(" ".join(strange[at : at + 30]) for at in range(0, 300, 30)), "cháy nhà cứu với"])
+
+    findings = rules.examine(text)
+    in_sentences = rules.examine_sentences(sentences_of(text), text, findings)
+
+    assert findings.words.plain == (*strange[:MAX_STRANGE_WORDS], "chay", "nha", "cuu", "voi")
+    assert tuple(word for one in in_sentences for word in one.words.plain) == findings.words.plain
+    assert read(text).category == "emergency"
+    assert rules.examine(" ".join(strange[:MAX_STRANGE_WORDS] * 3)).words.plain == (*strange[:MAX_STRANGE_WORDS],) * 3
+
+
+def test_of_no_written_message_a_word_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = load_rules(DATA)
+    longest = sorted((one.text for one in load_messages(DATA / "understanding" / "messages")), key=len)[-300:]
+    texts = [*longest, *map(with_typos, longest)]
+
+    found = [rules.examine(text).words for text in texts]
+
+    monkeypatch.setattr("services.router.domain.text.MAX_STRANGE_WORDS", MAX_WORDS)
+    assert found == [rules.examine(text).words for text in texts]
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
