@@ -48,6 +48,7 @@ class Policy(BaseModel):
         incident_from: share of emergency and crime together from which a person reads it, whatever else it may be.
         incident_from_with_concept: the same where one of the `incident_concepts` is named.
         incident_concepts: concepts of the lexicon whose words may be an incident.
+        incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         crime_concepts: concepts of the lexicon that are a crime in the language of papers: a person reads it.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
@@ -68,6 +69,7 @@ class Policy(BaseModel):
     incident_from: float = Field(gt=0, lt=1)
     incident_from_with_concept: float = Field(gt=0, lt=1)
     incident_concepts: frozenset[str]
+    incident_from_in_sentence: float = Field(gt=0, lt=1)
     crime_concepts: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
@@ -79,6 +81,7 @@ SAFETY_PERSON = "safety.may_be_incident"
 
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _MAX_SENTENCES = 12
+_RAISING = ("emergency_from", "emergency_from_in_sentence", "incident_from", "incident_from_in_sentence")
 _ANY_TIME = datetime(2025, 6, 30, tzinfo=UTC)
 
 
@@ -125,7 +128,7 @@ class LayeredUnderstanding:
     def without_safety(self) -> "LayeredUnderstanding":
         """The model's reading and the costs of being wrong, with nothing that raises; for reports."""
         never = math.nextafter(1.0, 0.0)
-        raising = dict.fromkeys(("emergency_from", "emergency_from_in_sentence", "incident_from"), never)
+        raising = dict.fromkeys(_RAISING, never)
         named = dict.fromkeys(("call_concepts", "incident_concepts", "crime_concepts"), frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
@@ -134,14 +137,16 @@ class LayeredUnderstanding:
         """Bring rules and scores together."""
         scores = self._model.score_all([matter.findings for matter in matters])
         raised = [self._raised_by(matter, one) for matter, one in zip(matters, scores, strict=True)]
-        self._raise_by_sentences(matters, scores, raised)
+        incidents = self._raise_by_sentences(matters, scores, raised)
         choices = [self._choice(matter, one, by) for matter, one, by in zip(matters, scores, raised, strict=True)]
         categories = [choice.category for choice in choices]
         words = self._model.words_for(scores, categories)
         sure = self._model.confidences([one.categories[c] for one, c in zip(scores, categories, strict=True)])
         return [
-            self._reading(matter.findings, one, choice, words=spoke, confidence=confidence)
-            for matter, one, choice, spoke, confidence in zip(matters, scores, choices, words, sure, strict=True)
+            self._reading(matter, one, choice, words=spoke, confidence=confidence, says_incident=at in incidents)
+            for at, (matter, one, choice, spoke, confidence) in enumerate(
+                zip(matters, scores, choices, words, sure, strict=True)
+            )
         ]
 
     def _raised_by(self, matter: "_Matter", scores: Scores) -> str | None:
@@ -158,20 +163,28 @@ class LayeredUnderstanding:
 
     def _raise_by_sentences(
         self, matters: Sequence["_Matter"], scores: Sequence[Scores], raised: list[str | None]
-    ) -> None:
-        """What stands beside an emergency does not make it less of one, least of all an instruction to the machine."""
+    ) -> frozenset[int]:
+        """What stands beside an emergency does not make it less of one, least of all an instruction to the machine.
+
+        Returns:
+            Which messages have a sentence that says an incident.
+        """
         sentences = [
             (at, sentence)
             for at, (matter, one) in enumerate(zip(matters, scores, strict=True))
             if raised[at] is None and _likeliest(one.categories) != "emergency"
             for sentence in self._sentences(matter)
         ]
-        found = self._model.shares_of("emergency", [sentence for _, sentence in sentences])
-        for (at, _), share in zip(sentences, found, strict=True):
+        found = self._model.shares_of(("emergency", "crime_report"), [sentence for _, sentence in sentences])
+        policy = self._policy
+        incidents: set[int] = set()
+        for (at, _), (emergency, crime) in zip(sentences, found, strict=True):
             is_injected = "injection" in matters[at].findings.found
-            policy = self._policy
-            if share >= (policy.emergency_from if is_injected else policy.emergency_from_in_sentence):
+            if emergency >= (policy.emergency_from if is_injected else policy.emergency_from_in_sentence):
                 raised[at] = "safety.sentence"
+            if emergency + crime >= policy.incident_from_in_sentence:
+                incidents.add(at)
+        return frozenset(incidents)
 
     def _sentences(self, matter: "_Matter") -> Sequence[Findings]:
         """What is in each sentence alone; nothing where there is only one, or where something past is told."""
@@ -191,9 +204,16 @@ class LayeredUnderstanding:
         return _Choice(category, raised_by)
 
     def _reading(
-        self, findings: Findings, scores: Scores, choice: "_Choice", *, words: Sequence[str], confidence: float
+        self,
+        matter: "_Matter",
+        scores: Scores,
+        choice: "_Choice",
+        *,
+        words: Sequence[str],
+        confidence: float,
+        says_incident: bool,
     ) -> Reading:
-        category, share = choice.category, scores.categories
+        findings, category, share = matter.findings, choice.category, scores.categories
         matches = [match for match in findings.matches if match.rule.category == category]
         subtopic = max(scores.subtopics, key=scores.subtopics.__getitem__) if category == "procedure" else None
         if subtopic is not None:
@@ -208,7 +228,7 @@ class LayeredUnderstanding:
         for_safety = (
             category in _ANSWERED_BY_MACHINE
             and not (is_unsure or choice.cancels)
-            and self._may_be_incident(scores, findings)
+            and (says_incident or self._may_be_incident(scores, findings))
         )
         return Reading(
             category,

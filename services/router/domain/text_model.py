@@ -142,11 +142,11 @@ class TextModel:
             for scores in self._score(findings[start : start + BATCH])
         ]
 
-    def shares_of(self, category: str, findings: Sequence[Findings]) -> list[float]:
-        """The share of one category in each text, as `score_all` has it."""
-        at, count = self.card.categories.index(category), len(self.card.categories)
+    def shares_of(self, categories: Sequence[str], findings: Sequence[Findings]) -> list[tuple[float, ...]]:
+        """The shares of some categories in each text, as `score_all` has them."""
+        places, count = [*map(self.card.categories.index, categories)], len(self.card.categories)
         return [
-            share[at]
+            tuple([share[at] for at in places])
             for start in range(0, len(findings), BATCH)
             for share in shares(
                 self._layers.scores(self._table.sum(findings[start : start + BATCH]).scores)[:, :count],

@@ -15,7 +15,7 @@ from services.router.adapters.data_files import load_rules, load_understanding
 from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
-from services.router.domain.layers import LayeredUnderstanding, is_answered_by_machine_alone
+from services.router.domain.layers import LayeredUnderstanding, Policy, is_answered_by_machine_alone
 from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, sentences_of
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
@@ -115,7 +115,8 @@ def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
     together = model.score_all(findings)
 
     assert together == [model.score(one) for one in findings]
-    assert model.shares_of("emergency", findings) == [one.categories["emergency"] for one in together]
+    asked = ("emergency", "crime_report")
+    assert model.shares_of(asked, findings) == [tuple(one.categories[c] for c in asked) for one in together]
 
 
 ENDS = (". ", "\n", "; ", "…", '" . ', "). ", " ck.", " @ ", " c h á ", " xăn. cước ", " . . ", ".cmnd", " 😀! ", " а?")
@@ -279,6 +280,19 @@ def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -
 )
 def test_a_crime_told_in_the_language_of_papers_is_seen_by_a_person(text: str) -> None:
     assert left_to_a_machine([text]) == []
+
+
+def test_one_sentence_that_says_a_crime_brings_a_person() -> None:
+    written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
+    without = Policy.model_validate(written | {"incident_from": 0.9, "incident_concepts": [], "person_above": 1000})
+    text = "làm tạm trú cần giấy gì ạ\nđăng ký cho con luôn, nộp ở đâu\nlệ phí bao nhiêu\nmà xe em bị trộm rồi"
+
+    for policy, needs_person in (
+        (without, True),
+        (without.model_copy(update={"incident_from_in_sentence": 0.999}), False),
+    ):
+        reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+        assert (reading.category, reading.needs_person) == ("procedure", needs_person)
 
 
 @pytest.mark.parametrize(
