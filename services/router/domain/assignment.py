@@ -156,7 +156,9 @@ class UnitResolver:
         if page_unit and page_unit.role == "team" and _is_subject(page_unit, reading):
             return Assignment(page_unit.slug, "team", ("unit.team_subject",), (f"team:{page_unit.slug}",))
         mentions = self._finder.find(fold(message.text)) if message.text else []
-        named = [_Named(m, self._serving_all(m, view)) for m in mentions]
+        places = {(mention.key, mention.wards): mention for mention in mentions}
+        units = {place: self._serving_all(mention, view) for place, mention in places.items()}
+        named = [_Named(mention, units[mention.key, mention.wards]) for mention in mentions]
         located = self._by_location(message, view)
         found = self._by_text(named, reading, view, located)
         if found is None or (_is_weak(found, named) and _knows_better(located, page_unit)):

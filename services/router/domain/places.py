@@ -154,6 +154,7 @@ class PlaceFinder:
         self._numbers = {ward: frozenset(numbers) for ward, numbers in gazetteer.coded_streets.items()}
         self._persons = frozenset(word for phrase in gazetteer.person_words for word in fold(phrase).plain[-1:])
         self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
+        self._introducing = self._streets | _WARD_PREFIXES
         self._may_be_code = Remembered(self._looks_like_code).__getitem__
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
         names = list(_names(gazetteer))
@@ -218,7 +219,12 @@ class PlaceFinder:
     def _misspelt(self, words: Words, taken: set[int]) -> Iterable[Span[_Name]]:
         """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""
         plain = words.plain
-        introduced = [at + 1 for at, word in enumerate(plain[:-1]) if word in _WARD_PREFIXES or word in self._streets]
+        introducing = self._introducing
+        introduced = (
+            []
+            if introducing.isdisjoint(plain)
+            else [at for at, word in enumerate(plain[:-1], 1) if word in introducing]
+        )
         guesses = [guess for guess in self._speller.guesses(plain, introduced) if self._is_introduced(guess, plain)]
         guesses += [guess for guess in self._long_wards.guesses(plain) if guess.end - guess.start > SHORTEST]
         for guess in sorted(guesses, key=lambda one: one.start):

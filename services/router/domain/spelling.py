@@ -56,14 +56,18 @@ class Speller(Generic[T]):
                     entries.append((syllables[gap], value))
         self._lengths = sorted(lengths, reverse=True)
 
-    def guesses(self, words: Sequence[str], starts: Iterable[int] | None = None) -> Iterator[Guess[T]]:
+    def guesses(self, words: Sequence[str], starts: Sequence[int] | None = None) -> Iterator[Guess[T]]:
         """What looks like a known name; longer ones first at each place, names written right are left out.
 
         Args:
             words: without diacritics.
             starts: where a name may begin; anywhere if not given.
         """
+        if starts is not None and not starts:
+            return
         known = list(map(self._syllables.__contains__, words))
+        if not self._lengths or known.count(True) < self._lengths[-1] - 1:
+            return
         known.append(False)
         for start in range(len(words)) if starts is None else starts:
             if not (known[start] or known[start + 1]):

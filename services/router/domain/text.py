@@ -21,8 +21,8 @@ from services.router.domain.slips import Slips
 T = TypeVar("T")
 S = TypeVar("S")
 
-MAX_WORDS = 600
-"""Longer texts are read up to here: ten times the longest message that people type, and a bounded time."""
+MAX_WORDS = 500
+"""Longer texts are read up to here: what 2,000 characters have, the most that is read together, and a bounded time."""
 
 MAX_CHARACTERS = 4_000
 """What is looked at before words are cut: twice what Zalo takes as one message, or what is read together."""
