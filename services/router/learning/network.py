@@ -49,7 +49,7 @@ class Plan:
         decay: how much of a weight goes in each step in which it is seen.
     """
 
-    hidden: int = 24
+    hidden: int = 32
     rounds: int = 24
     rate: float = 0.8
     batch: int = 512
