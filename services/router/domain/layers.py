@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.router.domain.text import MAX_CHARACTERS, Words, sentences_of
 from services.router.domain.text_model import Scores, TextModel
@@ -32,12 +33,14 @@ from services.router.domain.understanding import (
     Urgency,
 )
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
 
 class Policy(BaseModel):
     """`data/rules/decision.yaml`: where the lines are drawn.
 
     Attributes:
-        emergency_from: share of `emergency` from which a message is one, whatever else it may be.
+        emergency_from: share of `emergency` from which a message is one, by the category that is likelier.
         emergency_from_with_call: the same where a rule of the book says so too and one of the `call_concepts` is named.
         call_concepts: concepts of the lexicon that ask somebody to come.
         emergency_from_in_sentence: share of a single sentence that makes the whole message one.
@@ -57,7 +60,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    emergency_from: float = Field(gt=0, lt=1)
+    emergency_from: dict[Category, Share]
     emergency_from_with_call: float = Field(gt=0, lt=1)
     call_concepts: frozenset[str]
     emergency_from_in_sentence: float = Field(gt=0, lt=1)
@@ -75,13 +78,20 @@ class Policy(BaseModel):
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
 
+    @field_validator("emergency_from")
+    @classmethod
+    def _names_every_rival(cls, shares: dict[Category, float]) -> dict[Category, float]:
+        if missing := set(PRECEDENCE) - {"emergency"} - set(shares):
+            raise ValueError(f"a line is missing for {', '.join(sorted(missing))}")
+        return shares
+
 
 SAFETY_PERSON = "safety.may_be_incident"
 """Reason code of a reading that a person sees for safety, not because the machine is unsure."""
 
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _MAX_SENTENCES = 12
-_RAISING = ("emergency_from", "emergency_from_in_sentence", "incident_from", "incident_from_in_sentence")
+_RAISING = ("emergency_from_in_sentence", "incident_from", "incident_from_in_sentence")
 _ANY_TIME = datetime(2025, 6, 30, tzinfo=UTC)
 
 
@@ -128,7 +138,10 @@ class LayeredUnderstanding:
     def without_safety(self) -> "LayeredUnderstanding":
         """The model's reading and the costs of being wrong, with nothing that raises; for reports."""
         never = math.nextafter(1.0, 0.0)
-        raising = dict.fromkeys(_RAISING, never)
+        raising = {
+            "emergency_from": dict.fromkeys(self._policy.emergency_from, never),
+            **dict.fromkeys(_RAISING, never),
+        }
         named = dict.fromkeys(("call_concepts", "incident_concepts", "crime_concepts"), frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
@@ -154,7 +167,7 @@ class LayeredUnderstanding:
         policy, share = self._policy, scores.categories["emergency"]
         if _likeliest(scores.categories) == "emergency":
             return None
-        if share >= policy.emergency_from:
+        if share >= policy.emergency_from[_likeliest(scores.categories)]:
             return "safety.may_be_emergency"
         has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
         asks_to_come = not self._calls.isdisjoint(matter.findings.lexicon)
@@ -177,10 +190,11 @@ class LayeredUnderstanding:
         ]
         found = self._model.shares_of(("emergency", "crime_report"), [sentence for _, sentence in sentences])
         policy = self._policy
+        from_where_injected = min(policy.emergency_from.values())
         incidents: set[int] = set()
         for (at, _), (emergency, crime) in zip(sentences, found, strict=True):
             is_injected = "injection" in matters[at].findings.found
-            if emergency >= (policy.emergency_from if is_injected else policy.emergency_from_in_sentence):
+            if emergency >= (from_where_injected if is_injected else policy.emergency_from_in_sentence):
                 raised[at] = "safety.sentence"
             if emergency + crime >= policy.incident_from_in_sentence:
                 incidents.add(at)
@@ -285,7 +299,7 @@ class LayeredUnderstanding:
         if subtopic is not None:
             cost += policy.wrong_subtopic_cost * (1 - scores.subtopics[subtopic])
         if any(match.rule.category == "emergency" for match in findings.matches):
-            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from
+            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from[category]
         return cost > policy.person_above
 
 

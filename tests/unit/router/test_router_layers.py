@@ -282,6 +282,20 @@ def test_a_crime_told_in_the_language_of_papers_is_seen_by_a_person(text: str) -
     assert left_to_a_machine([text]) == []
 
 
+def test_each_likelier_category_has_its_own_line_to_an_emergency() -> None:
+    written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
+    text = "làm tạm trú cần giấy gì ạ, có ai bị thương không"
+    share = UNDERSTANDING.model.score(RULES.examine(text)).categories["emergency"]
+    likelier = UNDERSTANDING.without_safety().read(text, CONTEXT).category
+
+    assert likelier != "emergency"
+    for line, category in ((share * 0.99, "emergency"), (share * 1.01, likelier)):
+        policy = Policy.model_validate(written | {"emergency_from": written["emergency_from"] | {likelier: line}})
+        assert LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT).category == category
+    with pytest.raises(ValueError, match="missing for other"):
+        Policy.model_validate(written | {"emergency_from": {k: 0.2 for k in written["emergency_from"] if k != "other"}})
+
+
 def test_one_sentence_that_says_a_crime_brings_a_person() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     without = Policy.model_validate(written | {"incident_from": 0.9, "incident_concepts": [], "person_above": 1000})
