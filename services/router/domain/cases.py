@@ -301,7 +301,8 @@ class Desk:
         if latest is not None and message.received_at - latest.last_message_at > self._hours("follow_up_hours"):
             latest = None
         if reading.cancels:
-            return citizen.open_for("incident") or latest
+            doubted = "conversation" if reading.needs_person else None
+            return citizen.open_for("incident") or latest or doubted
         if reading.asks_for_person and reading.category not in (*INCIDENTS, "complaint"):
             return latest or self._reopenable(message, citizen) or citizen.open_for("conversation") or "conversation"
         matter = matter_of(reading)

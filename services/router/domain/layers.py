@@ -45,6 +45,7 @@ class Policy(BaseModel):
         call_concepts: concepts of the lexicon that ask somebody to come.
         emergency_from_in_sentence: share of a single sentence that makes the whole message one.
         call_off_from: share of `greeting` from which a phrase that calls off a report is believed.
+        call_off_doubted_from: share of emergency and crime together from which a person looks whether it is one.
         costs: what a machine's answer costs if the message was of this category.
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
@@ -65,6 +66,7 @@ class Policy(BaseModel):
     call_concepts: frozenset[str]
     emergency_from_in_sentence: float = Field(gt=0, lt=1)
     call_off_from: float = Field(gt=0, lt=1)
+    call_off_doubted_from: float = Field(gt=0, lt=1)
     costs: dict[str, float]
     wrong_subtopic_cost: float = Field(ge=0)
     person_above: float = Field(gt=0)
@@ -239,11 +241,8 @@ class LayeredUnderstanding:
         is_unsure = confidence < self._policy.unsure_below or (
             not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)
         )
-        for_safety = (
-            category in _ANSWERED_BY_MACHINE
-            and not (is_unsure or choice.cancels)
-            and (says_incident or self._may_be_incident(scores, findings))
-        )
+        may_be_incident = self._is_doubted(scores) if choice.cancels else self._may_be_incident(scores, findings)
+        for_safety = category in _ANSWERED_BY_MACHINE and not is_unsure and (says_incident or may_be_incident)
         return Reading(
             category,
             subtopic=subtopic,
@@ -283,6 +282,10 @@ class LayeredUnderstanding:
             or not self._crimes.isdisjoint(findings.lexicon)
             or any(len(word) > self._policy.longest_readable and word.isalpha() for word in findings.words.plain)
         )
+
+    def _is_doubted(self, scores: Scores) -> bool:
+        """Whether what calls off a report may tell another one."""
+        return scores.categories["emergency"] + scores.categories["crime_report"] >= self._policy.call_off_doubted_from
 
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings

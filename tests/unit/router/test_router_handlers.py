@@ -278,6 +278,20 @@ async def test_calling_off_without_a_report_opens_no_case() -> None:
     assert not office.replies
 
 
+class DoubtedCallOff:
+    """Understanding that takes every text for a call-off which may tell a new report."""
+
+    def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
+        return [Reading("greeting", cancels=True, needs_person=True) for _ in asked]
+
+
+async def test_a_doubted_call_off_without_a_report_reaches_a_person() -> None:
+    office = Office(understanding=DoubtedCallOff())
+    await office.write("bữa báo lộn, giờ báo cái này thiệt, đêm qua mất dầu ba xe")
+
+    assert (office.only_case.matter, office.only_case.state) == ("conversation", "waiting_officer")
+
+
 async def test_a_matter_of_another_body_is_told_where_to_go() -> None:
     office = Office()
     await office.write("làm giấy khai sinh cho con ở đâu")

@@ -296,6 +296,20 @@ def test_each_likelier_category_has_its_own_line_to_an_emergency() -> None:
         Policy.model_validate(written | {"emergency_from": {k: 0.2 for k in written["emergency_from"] if k != "other"}})
 
 
+def test_a_call_off_that_may_tell_a_new_report_is_seen_by_a_person() -> None:
+    written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
+    text = "cảm ơn anh bỏ qua tin trước, con gái em bị gạt chuyển tiền"
+    share = UNDERSTANDING.model.score(RULES.examine(text)).categories
+    incident = share["emergency"] + share["crime_report"]
+
+    for line, is_seen in ((incident * 0.99, True), (incident * 1.01, False)):
+        policy = Policy.model_validate(
+            written | {"call_off_from": 0.01, "call_off_doubted_from": line, "incident_from_in_sentence": 0.999}
+        )
+        reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+        assert (reading.cancels, reading.needs_person) == (True, is_seen)
+
+
 def test_one_sentence_that_says_a_crime_brings_a_person() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     without = Policy.model_validate(written | {"incident_from": 0.9, "incident_concepts": [], "person_above": 1000})
