@@ -59,9 +59,6 @@ FINER = 0.5
 
 PLAN = Plan()
 
-AT_ONCE = 2
-"""Trainings side by side; each works in one thread, so their number changes no figure."""
-
 
 @dataclass
 class Trained:
@@ -365,40 +362,47 @@ def _fitted(data: _Data, examples: Sequence[Example], folds: int) -> tuple[Layer
     writers = np.array([_held_back_as(example) for example in examples])
     plain = data.matrix[np.searchsorted(data.owner, np.arange(len(examples)))]
     parts = parts_of((w for w in writers.tolist() if w not in PHRASES), folds)
-    held_back = [np.isin(writers, sorted(part)) for part in (set[str](), *parts)]
+    nobody = np.zeros(len(examples), dtype=np.bool_)
+    held_back = [np.isin(writers, sorted(part)) for part in parts]
     # With writers held back the first net alone: its shares are as sharp as those of all, and it is half the work.
-    asked = [*((held_back[0], seed) for seed in SEEDS), *((held, SEEDS[0]) for held in held_back[1:])]
-    nets = _fit_all(data, asked, apart=len(examples) >= WORTH_A_PROCESS)
-    whole, fitted = joined(nets[: len(SEEDS)]), nets[len(SEEDS) :]
+    asked = [(nobody, seed) for seed in SEEDS], [(held, SEEDS[0]) for held in held_back]
+    whole, fitted = _fit_both(data, asked, apart=len(examples) >= WORTH_A_PROCESS)
     scores = np.zeros((len(examples), len(PRECEDENCE) + 2 + len(PROCEDURE_SUBTOPICS)))
-    for held, layers in zip(held_back[1:], fitted, strict=True):
+    for held, layers in zip(held_back, fitted, strict=True):
         scores[held] = layers.scores(plain[held] @ layers.rows)
-    return whole, scores
+    return joined(whole), scores
 
 
-def _fit_all(data: _Data, asked: Sequence[tuple[npt.NDArray[np.bool_], int]], *, apart: bool) -> list[Layers]:
-    """A net for each pair of messages held back and seed; in two processes, for threads would wait for one another."""
+Asked = tuple[Sequence[tuple[npt.NDArray[np.bool_], int]], Sequence[tuple[npt.NDArray[np.bool_], int]]]
+"""Two lists of nets to fit, each by the messages held back and its seed."""
+
+
+def _fit_both(data: _Data, asked: Asked, *, apart: bool) -> tuple[list[Layers], list[Layers]]:
+    """The nets of both lists; each list in a process, for threads would wait for one another.
+
+    Two nets of all messages are as much work as three that each hold a third back.
+    """
     global _to_fit  # noqa: PLW0603 - what a forked process finds, as `_shared`
-    if not apart or "fork" not in get_all_start_methods():
-        return [_fit(data, ~held[data.owner], seed) for held, seed in asked]
     _to_fit = data, asked
     try:
-        with ProcessPoolExecutor(AT_ONCE, get_context("fork")) as workers:
-            return list(workers.map(_fit_shared, range(len(asked))))
+        if not apart or "fork" not in get_all_start_methods():
+            return _fit_shared(0), _fit_shared(1)
+        with ProcessPoolExecutor(len(asked), get_context("fork")) as workers:
+            whole, held_back = workers.map(_fit_shared, range(len(asked)))
+            return whole, held_back
     finally:
         _to_fit = None
 
 
-_to_fit: tuple[_Data, Sequence[tuple[npt.NDArray[np.bool_], int]]] | None = None
+_to_fit: tuple[_Data, Asked] | None = None
 
 
-def _fit_shared(at: int) -> Layers:
+def _fit_shared(at: int) -> list[Layers]:
     if _to_fit is None:
         raise RuntimeError("nothing to fit was handed to this process")
     data, asked = _to_fit
-    held, seed = asked[at]
     with threadpool_limits(limits=1):
-        return _fit(data, ~held[data.owner], seed)
+        return [_fit(data, ~held[data.owner], seed) for held, seed in asked[at]]
 
 
 def _fit(data: _Data, chosen: npt.NDArray[np.bool_], seed: int) -> Layers:
