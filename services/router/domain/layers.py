@@ -275,7 +275,7 @@ class LayeredUnderstanding:
 
     def _may_be_incident(self, scores: Scores, findings: Findings) -> bool:
         """Whether a person has to look although a machine would be sure enough: nobody in need is left to it."""
-        share = scores.categories["emergency"] + scores.categories["crime_report"]
+        share = _share_of_incidents(scores)
         return (
             share >= self._policy.incident_from
             or (share >= self._policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
@@ -285,7 +285,7 @@ class LayeredUnderstanding:
 
     def _is_doubted(self, scores: Scores) -> bool:
         """Whether what calls off a report may tell another one."""
-        return scores.categories["emergency"] + scores.categories["crime_report"] >= self._policy.call_off_doubted_from
+        return _share_of_incidents(scores) >= self._policy.call_off_doubted_from
 
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings
@@ -321,6 +321,10 @@ class _Choice:
     category: Category
     raised_by: str | None = None
     cancels: bool = False
+
+
+def _share_of_incidents(scores: Scores) -> float:
+    return scores.categories["emergency"] + scores.categories["crime_report"]
 
 
 def _likeliest(share: Mapping[str, float]) -> Category:

@@ -77,12 +77,11 @@ def test_without_safety_nothing_is_raised_and_nobody_looks_for_safety() -> None:
 
 
 def test_less_of_the_spelling_is_mended_where_that_is_asked() -> None:
-    rules = RULES
     text = "tạm vnắg ko"
 
-    assert rules.examine(text).words.plain == ("tam", "vang", "khong")
-    assert rules.repairing("no_slips").examine(text).words.plain == ("tam", "vnag", "khong")
-    assert rules.repairing("nothing").examine(text).words.plain == ("tam", "vnag", "ko")
+    assert RULES.examine(text).words.plain == ("tam", "vang", "khong")
+    assert RULES.repairing("no_slips").examine(text).words.plain == ("tam", "vnag", "khong")
+    assert RULES.repairing("nothing").examine(text).words.plain == ("tam", "vnag", "ko")
 
 
 def test_a_question_about_papers_is_a_procedure_that_a_machine_may_answer() -> None:
@@ -108,8 +107,7 @@ def test_a_text_is_read_the_same_in_whatever_company() -> None:
 
 
 def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
-    rules = load_rules(DATA)
-    findings = [rules.examine(example.text) for example in WRITTEN]
+    findings = [RULES.examine(example.text) for example in WRITTEN]
     model = UNDERSTANDING.model
 
     together = model.score_all(findings)
@@ -124,15 +122,14 @@ ENDS = (". ", "\n", "; ", "…", '" . ', "). ", " ck.", " @ ", " c h á ", " xă
 
 
 def test_a_sentence_cut_out_of_a_text_is_what_it_is_alone() -> None:
-    rules = load_rules(DATA)
     chance = random.Random(3)
     texts = ["".join(part.text + chance.choice(ENDS) for part in chance.sample(WRITTEN, 4)) for _ in range(300)]
     texts += ["tạm. vnắg ở đâu", "c h á. y nhà", "c h á y. o nhà", "tới " * (MAX_WORDS - 1) + "xăn. cước", "!?", ""]
 
     for text in texts:
         sentences = sentences_of(text)
-        found = rules.examine_sentences(sentences, text, rules.examine(text))
-        assert found == [rules.examine(sentence) for sentence in sentences], text
+        found = RULES.examine_sentences(sentences, text, RULES.examine(text))
+        assert found == [RULES.examine(sentence) for sentence in sentences], text
 
 
 def test_the_table_finds_the_features_that_training_reads() -> None:
@@ -141,9 +138,8 @@ def test_the_table_finds_the_features_that_training_reads() -> None:
     reader = FeatureReader(numbers.get)
     chance = np.random.default_rng(6)
     weights = chance.integers(-8, 8, (len(features), 3)).astype(np.float32)  # sums of whole numbers are exact
-    rules = RULES
     texts = [example.text for example in WRITTEN]
-    findings = [rules.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!")]
+    findings = [RULES.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!")]
 
     found = FeatureTable(features, weights).sum(findings)
 
@@ -195,28 +191,26 @@ def strange_words(count: int) -> list[str]:
 
 
 def test_of_words_that_no_list_knows_the_first_are_looked_at_and_the_known_ones_after_them() -> None:
-    rules = load_rules(DATA)
     strange = strange_words(300)
     text = ". ".join([*(" ".join(strange[at : at + 30]) for at in range(0, 300, 30)), "cháy nhà cứu với"])
 
-    findings = rules.examine(text)
-    in_sentences = rules.examine_sentences(sentences_of(text), text, findings)
+    findings = RULES.examine(text)
+    in_sentences = RULES.examine_sentences(sentences_of(text), text, findings)
 
     assert findings.words.plain == (*strange[:MAX_STRANGE_WORDS], "chay", "nha", "cuu", "voi")
     assert tuple(word for one in in_sentences for word in one.words.plain) == findings.words.plain
     assert read(text).category == "emergency"
-    assert rules.examine(" ".join(strange[:MAX_STRANGE_WORDS] * 3)).words.plain == (*strange[:MAX_STRANGE_WORDS],) * 3
+    assert RULES.examine(" ".join(strange[:MAX_STRANGE_WORDS] * 3)).words.plain == (*strange[:MAX_STRANGE_WORDS],) * 3
 
 
 def test_of_no_written_message_a_word_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = load_rules(DATA)
     longest = sorted((one.text for one in load_messages(DATA / "understanding" / "messages")), key=len)[-300:]
     texts = [*longest, *map(with_typos, longest)]
 
-    found = [rules.examine(text).words for text in texts]
+    found = [RULES.examine(text).words for text in texts]
 
     monkeypatch.setattr("services.router.domain.text.MAX_STRANGE_WORDS", MAX_WORDS)
-    assert found == [rules.examine(text).words for text in texts]
+    assert found == [RULES.examine(text).words for text in texts]
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
