@@ -45,7 +45,7 @@ class Plan:
         rounds: how often each row is read.
         rate: size of the first step; the last one is a fiftieth of it.
         batch: rows of a step.
-        hides: share of the features that a row hides in a step.
+        parts: in how many parts the features of a row are dealt; a step sees one of them.
         decay: how much of a weight goes in each step in which it is seen.
     """
 
@@ -53,7 +53,7 @@ class Plan:
     rounds: int = 24
     rate: float = 0.8
     batch: int = 512
-    hides: float = 0.8
+    parts: int = 5
     decay: float = 1e-4
 
 
@@ -82,24 +82,25 @@ def fit(matrix: Any, weight: Numbers, tasks: tuple[Task, ...], plan: Plan, seed:
     """
     chance = np.random.default_rng(seed)
     width = sum(task.classes for task in tasks)
-    matrix = matrix.tocsr().astype(np.float32)
+    wanted = [_wanted(task, weight / np.float32(plan.batch)) for task in tasks]
     rows = np.zeros((matrix.shape[1], plan.hidden), dtype=np.float32)
     out = _small(chance, (plan.hidden, width), OUT_FROM / np.sqrt(plan.hidden))
     bias = np.zeros(plan.hidden, dtype=np.float32)
-    rows_steps, bias_steps, out_steps = (np.full_like(one, STEPS_FROM) for one in (rows, bias, out))
+    # Of a feature one number for its whole row: a thirtieth of the memory, and as good as one for each weight.
+    rows_steps = np.full(len(rows), STEPS_FROM, dtype=np.float32)
+    bias_steps, out_steps = (np.full_like(one, STEPS_FROM) for one in (bias, out))
     for passed, chosen, columns, seen in _steps(matrix, plan, chance):
         before = rows.take(columns, axis=0)
         hidden = np.tanh(seen @ before + bias)
-        wrong = _wrong(hidden @ out, tasks, chosen) * (weight[chosen] / plan.batch)[:, np.newaxis]
+        wrong = _wrong(hidden @ out, wanted, chosen)
         rate = plan.rate * (1 - passed + LAST_RATE)
         inner = (wrong @ out.T) * (1 - hidden * hidden)
-        step = seen.T @ inner + plan.decay * before
-        size = rows_steps.take(columns, axis=0)
-        size += step * step
+        step = seen.T @ inner
+        step += np.float32(plan.decay) * before
+        size = rows_steps.take(columns)
+        size += np.einsum("ij,ij->i", step, step) / np.float32(plan.hidden)
         rows_steps[columns] = size
-        np.sqrt(size, out=size)
-        step *= rate
-        step /= size
+        step *= (np.float32(rate) / np.sqrt(size))[:, np.newaxis]
         before -= step
         rows[columns] = before
         _step(bias, bias_steps, inner.sum(axis=0), OUT_RATE * rate)
@@ -129,41 +130,49 @@ def _steps(
 ) -> Iterator[tuple[float, npt.NDArray[np.intp], npt.NDArray[np.intp], Any]]:
     """For each step the share of the training that has passed, its rows, and what it sees of them.
 
-    Others are hidden in each round, and those that are left count more. What is seen comes as columns of the matrix and
-    as the rows with these columns only.
+    The features of each row are dealt into parts, and each round sees another part until all were seen; then they are
+    dealt anew. What is seen comes as columns of the matrix and as the rows with these columns only.
     """
     count, width = matrix.shape
+    values = matrix.data * np.float32(plan.parts)  # what is left stands for what is hidden
     place = np.empty(width, dtype=np.int32)
     for turn in range(plan.rounds):
-        order = chance.permutation(count)
-        kept = np.flatnonzero(chance.random(matrix.nnz, dtype=np.float32) >= plan.hides)
+        if turn % plan.parts == 0:
+            part = np.frombuffer(chance.bytes(matrix.nnz), dtype=np.uint8) % plan.parts
+        kept = np.flatnonzero(part == turn % plan.parts)
         starts = np.searchsorted(kept, matrix.indptr).astype(np.int32)
-        values = matrix.data[kept] / np.float32(1 - plan.hides)
-        some = sparse.csr_matrix((values, matrix.indices[kept], starts), shape=matrix.shape)[order]
-        numbers, values, starts = some.indices, some.data, some.indptr
+        order = chance.permutation(count)
+        some = sparse.csr_matrix((values[kept], matrix.indices[kept], starts), shape=matrix.shape)[order]
         for start in range(0, count, plan.batch):
             chosen = order[start : start + plan.batch]
-            first, *_, end = bounds = starts[start : start + len(chosen) + 1]
+            first, *_, end = bounds = some.indptr[start : start + len(chosen) + 1]
+            numbers = some.indices[first:end]
             is_seen = np.zeros(width, dtype=np.bool_)
-            is_seen[numbers[first:end]] = True
+            is_seen[numbers] = True
             columns = np.flatnonzero(is_seen)
             place[columns] = np.arange(len(columns), dtype=np.int32)
-            seen = values[first:end], place[numbers[first:end]], bounds - first
+            seen = some.data[first:end], place[numbers], bounds - first
             shape = len(chosen), len(columns)
             yield (turn + start / count) / plan.rounds, chosen, columns, sparse.csr_matrix(seen, shape=shape)
 
 
-def _wrong(scores: Numbers, tasks: tuple[Task, ...], chosen: npt.NDArray[np.intp]) -> Numbers:
-    """How far the shares lie from the labels, column by column; nothing where no question arises."""
-    wrong = np.zeros_like(scores)
+def _wanted(task: Task, counts: Numbers) -> Numbers:
+    """For each row what its right answer counts, in the column of the answer; nothing where no question arises."""
+    wanted = np.zeros((len(task.labels), task.classes), dtype=np.float32)
+    asked = np.flatnonzero(task.labels != NO_LABEL)
+    wanted[asked, task.labels[asked]] = counts[asked] * np.float32(task.counts)
+    return wanted
+
+
+def _wrong(scores: Numbers, tasks: Sequence[Numbers], chosen: npt.NDArray[np.intp]) -> Numbers:
+    """How far the shares lie from what is wanted, column by column."""
     start = 0
+    wrong = np.empty_like(scores)
     for task in tasks:
-        end = start + task.classes
-        labels = task.labels[chosen]
-        asked = np.flatnonzero(labels != NO_LABEL)
-        found = np.exp(scores[asked, start:end] - scores[asked, start:end].max(axis=1, keepdims=True))
-        found /= found.sum(axis=1, keepdims=True)
-        found[np.arange(len(asked)), labels[asked]] -= 1
-        wrong[asked, start:end] = found * np.float32(task.counts)
-        start = end
+        right = task.take(chosen, axis=0)
+        found = scores[:, start : start + right.shape[1]]
+        found = np.exp(found - found.max(axis=1, keepdims=True))
+        found *= right.sum(axis=1, keepdims=True) / found.sum(axis=1, keepdims=True)
+        np.subtract(found, right, out=wrong[:, start : start + right.shape[1]])
+        start += right.shape[1]
     return wrong

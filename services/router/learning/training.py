@@ -8,9 +8,7 @@ import hashlib
 import itertools
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +29,14 @@ from services.router.domain.text_model import Layers, ModelCard, TextModel, shar
 from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, Category, RuleUnderstanding
 from services.router.learning.corpus import Example, digest, usual_urgency
 from services.router.learning.network import NO_LABEL, SEEDS, Labels, Plan, Task, fit, joined
+from services.router.learning.processes import side_by_side
 from services.router.learning.variants import for_training
 
 Progress = Callable[[str], None]
 
 
-LEAST = {"w:": 2, "m:": 2, "b:": 2, "d:": 2, "p:": 4}
-"""In how many messages a feature must occur; what occurs once is a name or a slip."""
+LEAST = {"w:": 2, "m:": 2, "b:": 3, "d:": 3, "p:": 4}
+"""In how many messages a feature must occur; what occurs once is a name or a slip, and of pairs what occurs twice."""
 
 SHOWN_FROM = 8
 """Words of so many messages may be named to a person as a reason."""
@@ -192,6 +191,7 @@ class _Read:
         row: the text of each row of the training.
         owner: the example of each row.
         weight: how much each row counts.
+        examples: in how many of them each feature occurs.
     """
 
     names: list[str]
@@ -200,11 +200,15 @@ class _Read:
     row: Labels
     owner: Labels
     weight: Numbers
+    examples: Labels
 
     def then(self, other: "_Read") -> "_Read":
         """Both, with the other's features under the numbers they have here."""
         numbers = {name: at for at, name in enumerate(self.names)}
         place = np.array([numbers.setdefault(name, len(numbers)) for name in other.names], dtype=np.int32)
+        examples = np.zeros(len(numbers), dtype=np.int64)
+        examples[: len(self.names)] = self.examples
+        examples[place] += other.examples
         return _Read(
             list(numbers),
             np.concatenate([self.found, place[other.found]]),
@@ -212,36 +216,22 @@ class _Read:
             np.concatenate([self.row, other.row + len(self.sizes)]),
             np.concatenate([self.owner, other.owner]),
             np.concatenate([self.weight, other.weight]),
+            examples,
         )
 
 
 WORTH_A_PROCESS = 2_000
 """So many examples take a second to read; fewer are not worth a process of their own."""
 
-_shared: tuple[Sequence[Example], RuleUnderstanding] | None = None
-"""What a forked process reads: rules hold tables that no pipe takes."""
-
 
 def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> _Read:
     """The texts of all examples, in two processes where there are many; the same numbers in one."""
-    global _shared  # noqa: PLW0603 - see above
-    if len(examples) < WORTH_A_PROCESS or "fork" not in get_all_start_methods():
+    if len(examples) < WORTH_A_PROCESS:
         return _read(examples, rules, 0)
-    half = len(examples) // 2
-    _shared = examples, rules
-    try:
-        with ProcessPoolExecutor(1, get_context("fork")) as other:
-            second = other.submit(_read_shared, half)
-            return _read(examples[:half], rules, 0).then(second.result())
-    finally:
-        _shared = None
-
-
-def _read_shared(start: int) -> _Read:
-    if _shared is None:
-        raise RuntimeError("nothing to read was handed to this process")
-    examples, rules = _shared
-    return _read(examples[start:], rules, start)
+    letters = np.cumsum([len(example.text) for example in examples])
+    half = int(np.searchsorted(letters, letters[-1] / 2))
+    first, second = side_by_side(lambda: _read(examples[:half], rules, 0), lambda: _read(examples[half:], rules, half))
+    return first.then(second)
 
 
 class _Vocabulary(dict[str, int]):
@@ -256,21 +246,24 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> 
     vocabulary = _Vocabulary()
     reader = FeatureReader(vocabulary.__getitem__)
     # Flat arrays: as lists of lists a whole corpus takes three times as long to keep.
-    found, sizes, row, owner = (array(kind) for kind in "iiqq")
+    found, sizes, row, owner, once = (array(kind) for kind in "iiqqi")
     weight = array("f")
     texts = 0
     for at, example in enumerate(examples, start):
         read: dict[str, int] = {}
+        met: set[int] = set()
         for text, counts in for_training(example.text):
             if text not in read:
                 for one in reader.read(rules.examine(text)):
                     found.extend(one)
                     sizes.append(len(one))
+                    met.update(one)
                 read[text] = texts
                 texts += 1
             row.append(read[text])
             owner.append(at)
             weight.append(counts * PHRASES.get(example.writer, 1.0))
+        once.extend(met)
     return _Read(
         list(vocabulary),
         np.array(found, dtype=np.int32),
@@ -278,6 +271,7 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> 
         np.array(row),
         np.array(owner),
         np.array(weight),
+        np.bincount(once, minlength=len(vocabulary)),
     )
 
 
@@ -301,27 +295,11 @@ def _of_lexicon(matter: str, phrase: str) -> Example:
 def _kept(read: _Read) -> tuple[list[int], int]:
     """Features that occur in enough messages, those first that may be named to a person; and how many these are."""
     names = read.names
-    counts = _messages_with(read).tolist()
+    counts = read.examples.tolist()
     kept = [n for n, name in enumerate(names) if counts[n] >= LEAST.get(name[:2], 2)]
     shown = {n for n in kept if counts[n] >= SHOWN_FROM and names[n][:2] in LEAST and names[n][:2] != "p:"}
     kept.sort(key=lambda n: (n not in shown, names[n]))
     return kept, len(shown)
-
-
-def _messages_with(read: _Read) -> Labels:
-    """In how many messages each feature occurs."""
-    owners = np.zeros(len(read.sizes), dtype=np.int32)
-    owners[read.row] = read.owner
-    starts = np.concatenate([[0], np.cumsum(read.sizes.sum(axis=1))])
-    shape = len(owners), len(read.names)
-    texts = sparse.csr_matrix((np.ones(len(read.found), dtype=np.bool_), read.found, starts), shape=shape)
-    by_feature = texts.tocsc()  # texts of one feature in their order, those of one message side by side
-    owner = owners[by_feature.indices]
-    is_first = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
-    is_first[by_feature.indptr[:-1][np.diff(by_feature.indptr) > 0]] = True
-    ends = np.concatenate([[0], np.cumsum(is_first)])[by_feature.indptr]
-    counts: Labels = np.diff(ends)
-    return counts
 
 
 def _matrix(read: _Read, kept: Sequence[int], is_used: Sequence[bool]) -> Any:
@@ -364,48 +342,26 @@ def _fitted(data: _Data, examples: Sequence[Example], folds: int) -> tuple[Layer
     parts = parts_of((w for w in writers.tolist() if w not in PHRASES), folds)
     nobody = np.zeros(len(examples), dtype=np.bool_)
     held_back = [np.isin(writers, sorted(part)) for part in parts]
-    # With writers held back the first net alone: its shares are as sharp as those of all, and it is half the work.
-    asked = [(nobody, seed) for seed in SEEDS], [(held, SEEDS[0]) for held in held_back]
-    whole, fitted = _fit_both(data, asked, apart=len(examples) >= WORTH_A_PROCESS)
+
+    def fit_whole() -> list[Layers]:
+        return [_fit(data, nobody, seed) for seed in SEEDS]
+
+    def fit_held_back() -> list[Layers]:
+        # The first net alone: its shares are as sharp as those of all, and it is half the work.
+        return [_fit(data, held, SEEDS[0]) for held in held_back]
+
+    # Two nets of all messages are as much work as three that each hold a third back.
+    is_worth_it = len(examples) >= WORTH_A_PROCESS
+    whole, fitted = side_by_side(fit_whole, fit_held_back) if is_worth_it else (fit_whole(), fit_held_back())
     scores = np.zeros((len(examples), len(PRECEDENCE) + 2 + len(PROCEDURE_SUBTOPICS)))
     for held, layers in zip(held_back, fitted, strict=True):
         scores[held] = layers.scores(plain[held] @ layers.rows)
     return joined(whole), scores
 
 
-Asked = tuple[Sequence[tuple[npt.NDArray[np.bool_], int]], Sequence[tuple[npt.NDArray[np.bool_], int]]]
-"""Two lists of nets to fit, each by the messages held back and its seed."""
-
-
-def _fit_both(data: _Data, asked: Asked, *, apart: bool) -> tuple[list[Layers], list[Layers]]:
-    """The nets of both lists; each list in a process, for threads would wait for one another.
-
-    Two nets of all messages are as much work as three that each hold a third back.
-    """
-    global _to_fit  # noqa: PLW0603 - what a forked process finds, as `_shared`
-    _to_fit = data, asked
-    try:
-        if not apart or "fork" not in get_all_start_methods():
-            return _fit_shared(0), _fit_shared(1)
-        with ProcessPoolExecutor(len(asked), get_context("fork")) as workers:
-            whole, held_back = workers.map(_fit_shared, range(len(asked)))
-            return whole, held_back
-    finally:
-        _to_fit = None
-
-
-_to_fit: tuple[_Data, Asked] | None = None
-
-
-def _fit_shared(at: int) -> list[Layers]:
-    if _to_fit is None:
-        raise RuntimeError("nothing to fit was handed to this process")
-    data, asked = _to_fit
-    with threadpool_limits(limits=1):
-        return [_fit(data, ~held[data.owner], seed) for held, seed in asked[at]]
-
-
-def _fit(data: _Data, chosen: npt.NDArray[np.bool_], seed: int) -> Layers:
+def _fit(data: _Data, held: npt.NDArray[np.bool_], seed: int) -> Layers:
+    """A net of all messages but those held back."""
+    chosen = ~held[data.owner]
     owner = data.owner[chosen]
     tasks = (
         Task(data.category[owner], len(PRECEDENCE)),
