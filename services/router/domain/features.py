@@ -4,9 +4,10 @@ This is the definition, and what training reads; the router finds the same numbe
 (`feature_table.py`), and a test compares the two.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain, pairwise
+from typing import cast
 
 from services.router.domain.text import Words
 from services.router.domain.understanding import Findings
@@ -55,44 +56,34 @@ class FeatureReader:
     def read(self, findings: Findings) -> tuple[list[int], ...]:
         """Feature numbers of a text, each once, in one list for each of GROUPS; of parts, those of each plain word."""
         words = findings.words
+        forms = dict.fromkeys(zip(words.plain, words.marked, strict=True))
         return (
-            self._words_of(words),
-            self._pairs_of(words),
-            [part for word in dict.fromkeys(words.plain) for part in self.parts(word)],
+            list(dict.fromkeys(chain.from_iterable(map(self._word, forms)))),
+            self._known(pair_names(words)),
+            list(chain.from_iterable(map(self.parts, dict.fromkeys(words.plain)))),
             self._known(concept_names(findings)),
             self._known(findings.lexicon),
             self._known(form_names(findings)),
         )
 
     def _known(self, names: Sequence[str]) -> list[int]:
-        lookup = self._lookup
-        return [number for name in dict.fromkeys(names) if (number := lookup(name)) is not None]
+        numbers = dict.fromkeys(map(self._lookup, names))
+        numbers.pop(None, None)
+        return cast("list[int]", list(numbers))
 
-    def _words_of(self, words: Words) -> list[int]:
-        numbers: dict[int, None] = {}
-        for form in zip(words.plain, words.marked, strict=True):
-            numbers.update(self._word(form))
-        return list(numbers)
-
-    def _word_features(self, form: tuple[str, str]) -> dict[int, None]:
+    def _word_features(self, form: tuple[str, str]) -> list[int]:
         plain, marked = form
-        return dict.fromkeys(self._known((f"w:{plain}", f"m:{marked}") if marked != plain else (f"w:{plain}",)))
+        return self._known((f"w:{plain}", f"m:{marked}") if marked != plain else (f"w:{plain}",))
 
     def _part_features(self, word: str) -> list[int]:
         return self._known([f"p:{part}" for part in parts_of(word)])
 
-    def _pairs_of(self, words: Words) -> list[int]:
-        lookup = self._lookup
-        numbers: dict[int, None] = {}
-        for one, two in itertools.pairwise(words.plain):
-            number = lookup(f"b:{one} {two}")
-            if number is not None:
-                numbers[number] = None
-        for one, two in itertools.pairwise(words.marked):
-            number = lookup(f"d:{one} {two}")
-            if number is not None:
-                numbers[number] = None
-        return list(numbers)
+
+def pair_names(words: Words) -> list[str]:
+    """Words side by side, without their marks and with them, as names of features."""
+    names = [f"b:{one} {two}" for one, two in pairwise(words.plain)]
+    names += [f"d:{one} {two}" for one, two in pairwise(words.marked)]
+    return names
 
 
 def concept_names(findings: Findings) -> list[str]:

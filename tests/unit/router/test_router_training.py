@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 
 from services.router.adapters.data_files import load_rules
 from services.router.adapters.model_files import current_model, load_model, point_to, previous_model
 from services.router.domain.text_model import Layers
-from services.router.learning import training
+from services.router.learning import network, training
 from services.router.learning.corpus import load_messages
-from services.router.learning.network import joined
+from services.router.learning.network import Plan, joined
+from services.router.learning.processes import side_by_side
 from services.router.learning.training import parts_of, train
 from tests.unit.router.fakes import DATA
 
@@ -43,6 +45,30 @@ def test_nets_joined_score_the_mean_of_their_scores() -> None:
     np.testing.assert_allclose(
         both.scores(seen @ both.rows), sum(net.scores(seen @ net.rows) for net in nets) / 2, rtol=1e-4, atol=1e-6
     )
+
+
+def test_each_feature_of_a_row_is_seen_once_in_as_many_rounds_as_there_are_parts() -> None:
+    matrix = sparse.random(50, 40, density=0.4, format="csr", dtype=np.float32, random_state=3)
+    plan = Plan(rounds=4, batch=16, parts=4)
+    sums = np.zeros(matrix.shape, dtype=np.float32)
+    for _, chosen, columns, seen in network._steps(matrix, plan, np.random.default_rng(1)):
+        sums[np.ix_(chosen, columns)] += seen.toarray()
+
+    np.testing.assert_allclose(sums, matrix.toarray() * plan.parts)
+
+
+def test_two_pieces_of_work_side_by_side_give_what_they_give_one_after_the_other() -> None:
+    some = np.arange(3)
+
+    assert side_by_side(lambda: "mine", some.tolist) == ("mine", [0, 1, 2])
+
+
+def test_a_process_that_fails_is_told_and_not_waited_for() -> None:
+    def fail() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(RuntimeError, match="without a result"):
+        side_by_side(lambda: None, fail)
 
 
 def test_every_writer_is_held_back_once() -> None:
