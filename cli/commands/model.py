@@ -85,18 +85,26 @@ def evaluate_(
     output: Annotated[
         Path | None, typer.Option("--output", help="Keep the report in this file: JSON, or a page if named *.md.")
     ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Show the texts of the worst errors too, not only their ids.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model on held-out messages: classes, confusion, calibration, robustness, layers, worst errors."""
     terminal = Terminal(as_json=as_json)
-    run(terminal, _evaluate(terminal, name, held_out, output))
+    run(terminal, _evaluate(terminal, name, held_out, output, with_texts=texts))
 
 
-async def _evaluate(terminal: Terminal, name: str | None, held_out: Path | None, output: Path | None) -> None:
+async def _evaluate(
+    terminal: Terminal, name: str | None, held_out: Path | None, output: Path | None, *, with_texts: bool
+) -> None:
     data_dir = load_settings().data_dir
     items = _items(data_dir, held_out)
     report = evaluate(
-        items, OfflineRouter(data_dir, name), say=lambda step: terminal.err.print(f"… {step}", markup=False)
+        items,
+        OfflineRouter(data_dir, name),
+        with_texts=with_texts,
+        say=lambda step: terminal.err.print(f"… {step}", markup=False),
     )
     report["model"] = name or current_model(data_dir)
     if output is not None:

@@ -32,9 +32,21 @@ class Judged:
 
 
 def evaluate(
-    items: Sequence[HeldOut], router: OfflineRouter, *, say: Callable[[str], None] = lambda _: None
+    items: Sequence[HeldOut],
+    router: OfflineRouter,
+    *,
+    with_texts: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The whole report on labelled messages that nothing was trained on."""
+    """The whole report on labelled messages that nothing was trained on.
+
+    Args:
+        items: the messages.
+        router: reads them.
+        with_texts: whether the worst errors come with their texts; who has read them no longer writes for the training
+            as if they had not.
+        say: told what is going on.
+    """
     say(f"reading {len(items)} messages")
     measured = measures_of(items, router)
     report = measured.figures
@@ -50,7 +62,7 @@ def evaluate(
         }
     say("each layer alone")
     report["ablation"] = _ablation(items, router)
-    report["worst"] = _worst(measured.judged)
+    report["worst"] = _worst(measured.judged, with_texts=with_texts)
     return report
 
 
@@ -176,7 +188,7 @@ def _macro(pairs: Sequence[tuple[str, str]]) -> float:
     return _mean([_class_measures(c, counted)["f1"] for c in PRECEDENCE if any(w == c for w, _ in pairs)])
 
 
-def _worst(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def _worst(judged: Sequence[Judged], *, with_texts: bool) -> list[dict[str, Any]]:
     wrong = [one for one in judged if one.item.expected.category != one.reading.category]
     wrong.sort(key=lambda one: (PRECEDENCE.index(one.item.expected.category), -one.reading.confidence))
     return [
@@ -186,8 +198,8 @@ def _worst(judged: Sequence[Judged]) -> list[dict[str, Any]]:
             "said": one.reading.category,
             "confidence": one.reading.confidence,
             "needs_person": one.reading.needs_person,
-            "text": one.item.text[:160],
         }
+        | ({"text": one.item.text[:160]} if with_texts else {})
         for one in wrong[:WORST]
     ]
 
@@ -215,7 +227,11 @@ def as_text(report: dict[str, Any]) -> str:
     layers = (f"{name} {one['macro_f1']:.3f}" for name, one in report["ablation"].items())
     lines += ["", "layers: " + ", ".join(layers)]
     lines += ["", "worst errors"]
-    lines += [f"  {w['expected']} -> {w['said']} {w['confidence']:.2f} {w['text']!r}" for w in report["worst"]]
+    lines += [
+        f"  {w['id']}: {w['expected']} -> {w['said']} {w['confidence']:.2f}"
+        + (f" {w['text']!r}" if "text" in w else "")
+        for w in report["worst"]
+    ]
     return "\n".join(lines)
 
 

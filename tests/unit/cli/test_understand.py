@@ -52,3 +52,15 @@ def test_a_model_that_does_not_exist_is_named() -> None:
     assert result.exit_code == 3
     assert "model_unknown" in result.stderr
     assert current_model(HubSettings().data_dir) in result.stderr
+
+
+def test_the_worst_errors_are_told_by_id_and_with_their_texts_only_when_asked(tmp_path: Path) -> None:
+    message = {"id": "x-1", "text": "xin chào", "expected": {"category": "complaint"}}
+    (tmp_path / "some.jsonl").write_text(json.dumps(message), "utf-8")
+    command = ["model", "evaluate", "--held-out", str(tmp_path)]
+
+    plain, asked = (CliRunner().invoke(app, [*command, *more]).stdout for more in ([], ["--texts"]))
+
+    assert "x-1: complaint -> greeting" in plain
+    assert "xin chào" not in plain
+    assert "'xin chào'" in asked
