@@ -29,12 +29,10 @@ class Task:
     Attributes:
         labels: one for each row; NO_LABEL where the question does not arise.
         classes: how many answers there are; they take so many columns of the output.
-        counts: how much a row of it counts.
     """
 
     labels: Labels
     classes: int
-    counts: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Plan:
 
     Attributes:
         hidden: width of the hidden layer of one net.
-        rounds: how often each row is read.
+        rounds: how often each message is read.
         rate: size of the first step; the last one is a fiftieth of it.
         batch: rows of a step.
         parts: in how many parts the features of a row are dealt; a step sees one of them.
@@ -71,12 +69,13 @@ def joined(nets: Sequence[Layers]) -> Layers:
     )
 
 
-def fit(matrix: Any, weight: Numbers, tasks: tuple[Task, ...], plan: Plan, seed: int) -> Layers:
+def fit(matrix: Any, weight: Numbers, spelling: Labels, tasks: tuple[Task, ...], plan: Plan, seed: int) -> Layers:
     """Train a net.
 
     Args:
-        matrix: a sparse row of features for each text.
+        matrix: a sparse row of features for each text, those of one message side by side.
         weight: how much each row counts.
+        spelling: 0 for a message as it was written, 1 and so on for its other spellings.
         tasks: what is asked; their classes are the columns of the answers, in this order.
         plan: how.
         seed: of all chance.
@@ -91,7 +90,7 @@ def fit(matrix: Any, weight: Numbers, tasks: tuple[Task, ...], plan: Plan, seed:
     # Of a feature one number for its whole row: a thirtieth of the memory, and as good as one for each weight.
     rows_steps = np.full(len(rows), STEPS_FROM, dtype=np.float32)
     bias_steps, out_steps = (np.full_like(one, STEPS_FROM) for one in (bias, out))
-    for passed, chosen, columns, seen in _steps(matrix, plan, chance):
+    for passed, chosen, columns, seen in _steps(matrix, spelling, plan, chance):
         before = rows.take(columns, axis=0)
         hidden = np.tanh(seen @ before + bias)
         wrong = _wrong(hidden @ out, wanted.take(chosen, axis=0), starts, classes)
@@ -133,14 +132,18 @@ def _small(chance: np.random.Generator, shape: tuple[int, int], size: float) -> 
 
 
 def _steps(
-    matrix: Any, plan: Plan, chance: np.random.Generator
+    matrix: Any, spelling: Labels, plan: Plan, chance: np.random.Generator
 ) -> Iterator[tuple[float, npt.NDArray[np.intp], npt.NDArray[np.intp], Any]]:
     """For each step the share of the training that has passed, its rows, and what it sees of them.
 
-    The features of each row are dealt into parts, and each round sees another part until all were seen; then they are
-    dealt anew. What is seen comes as columns of the matrix and as the rows with these columns only.
+    Each round reads every message as it was written and in one more spelling, in another one each time. The features of
+    each row are dealt into parts, and each round sees another part until all were seen; then they are dealt anew. What
+    is seen comes as columns of the matrix and as the rows with these columns only.
     """
-    count, width = matrix.shape
+    width = matrix.shape[1]
+    is_written = spelling == 0
+    others = max(int(spelling.max(initial=0)), 1)
+    begins = chance.integers(others, size=np.count_nonzero(is_written))[np.cumsum(is_written) - 1]
     values = matrix.data * np.float32(plan.parts)  # what is left stands for what is hidden
     place = np.empty(width, dtype=np.int32)
     for turn in range(plan.rounds):
@@ -148,9 +151,9 @@ def _steps(
             part = np.frombuffer(chance.bytes(matrix.nnz), dtype=np.uint8) % plan.parts
         kept = np.flatnonzero(part == turn % plan.parts)
         starts = np.searchsorted(kept, matrix.indptr).astype(np.int32)
-        order = chance.permutation(count)
+        order = chance.permutation(np.flatnonzero(is_written | ((spelling + begins + turn) % others == 0)))
         some = sparse.csr_matrix((values[kept], matrix.indices[kept], starts), shape=matrix.shape)[order]
-        for start in range(0, count, plan.batch):
+        for start in range(0, len(order), plan.batch):
             chosen = order[start : start + plan.batch]
             first, *_, end = bounds = some.indptr[start : start + len(chosen) + 1]
             numbers = some.indices[first:end]
@@ -160,7 +163,7 @@ def _steps(
             place[columns] = np.arange(len(columns), dtype=np.int32)
             seen = some.data[first:end], place[numbers], bounds - first
             shape = len(chosen), len(columns)
-            yield (turn + start / count) / plan.rounds, chosen, columns, sparse.csr_matrix(seen, shape=shape)
+            yield (turn + start / len(order)) / plan.rounds, chosen, columns, sparse.csr_matrix(seen, shape=shape)
 
 
 def _wanted(tasks: Sequence[Task], weight: Numbers) -> Numbers:
@@ -168,7 +171,7 @@ def _wanted(tasks: Sequence[Task], weight: Numbers) -> Numbers:
     wanted = np.zeros((len(weight), sum(task.classes for task in tasks)), dtype=np.float32)
     for task, start in zip(tasks, _starts(tasks), strict=True):
         asked = np.flatnonzero(task.labels != NO_LABEL)
-        wanted[asked, start + task.labels[asked]] = weight[asked] * np.float32(task.counts)
+        wanted[asked, start + task.labels[asked]] = weight[asked]
     return wanted
 
 

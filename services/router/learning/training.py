@@ -53,9 +53,6 @@ Without them a net takes it for an emergency with a share of 0.45."""
 
 FOLDS = 3
 
-FINER = 0.5
-"""What a row counts for the subtopic and for the urgency of a tip, beside 1 for the category."""
-
 PLAN = Plan()
 
 
@@ -148,6 +145,7 @@ class _Data:
     matrix: Any
     owner: Labels
     weight: Numbers
+    spelling: Labels
     category: Labels
     subtopic: Labels
     high: Labels
@@ -167,6 +165,7 @@ class _Data:
             matrix=matrix[read.row],
             owner=read.owner,
             weight=read.weight,
+            spelling=np.arange(len(read.owner)) - np.searchsorted(read.owner, read.owner),
             category=np.array([PRECEDENCE.index(e.category) for e in examples]),
             subtopic=np.array([PROCEDURE_SUBTOPICS.index(e.subtopic) if e.subtopic else -1 for e in examples]),
             high=np.array([_high(example) for example in examples]),
@@ -365,10 +364,10 @@ def _fit(data: _Data, held: npt.NDArray[np.bool_], seed: int) -> Layers:
     owner = data.owner[chosen]
     tasks = (
         Task(data.category[owner], len(PRECEDENCE)),
-        Task(data.high[owner], 2, FINER),
-        Task(data.subtopic[owner], len(PROCEDURE_SUBTOPICS), FINER),
+        Task(data.high[owner], 2),
+        Task(data.subtopic[owner], len(PROCEDURE_SUBTOPICS)),
     )
-    return fit(data.matrix[chosen], data.weight[chosen], tasks, PLAN, seed)
+    return fit(data.matrix[chosen], data.weight[chosen], data.spelling[chosen], tasks, PLAN, seed)
 
 
 def _card(examples: Sequence[Example], data: _Data, unseen: npt.NDArray[np.float64], rules_hash: str) -> ModelCard:

@@ -47,14 +47,18 @@ def test_nets_joined_score_the_mean_of_their_scores() -> None:
     )
 
 
-def test_each_feature_of_a_row_is_seen_once_in_as_many_rounds_as_there_are_parts() -> None:
-    matrix = sparse.random(50, 40, density=0.4, format="csr", dtype=np.float32, random_state=3)
-    plan = Plan(rounds=4, batch=16, parts=4)
-    sums = np.zeros(matrix.shape, dtype=np.float32)
-    for _, chosen, columns, seen in network._steps(matrix, plan, np.random.default_rng(1)):
+def test_each_feature_of_a_row_is_seen_once_in_as_many_turns_of_it_as_there_are_parts() -> None:
+    matrix = sparse.random(60, 40, density=0.4, format="csr", dtype=np.float32, random_state=3)
+    spelling = np.tile(np.arange(3), 20)  # each message in two other spellings
+    plan = Plan(rounds=5, batch=16, parts=5)
+    sums, times = np.zeros(matrix.shape, dtype=np.float32), np.zeros(60, dtype=int)
+    for _, chosen, columns, seen in network._steps(matrix, spelling, plan, np.random.default_rng(1)):
         sums[np.ix_(chosen, columns)] += seen.toarray()
+        times[chosen] += 1
 
-    np.testing.assert_allclose(sums, matrix.toarray() * plan.parts)
+    np.testing.assert_allclose(sums[::3], matrix.toarray()[::3] * plan.parts)
+    assert set(times[::3]) == {5}
+    assert (times[1::3] + times[2::3] == 5).all()
 
 
 def test_two_pieces_of_work_side_by_side_give_what_they_give_one_after_the_other() -> None:
