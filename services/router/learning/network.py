@@ -50,7 +50,7 @@ class Plan:
 
     hidden: int = 32
     rounds: int = 24
-    rate: float = 0.8
+    rate: float = 1.5
     batch: int = 512
     parts: int = 5
     decay: float = 1e-4

@@ -222,13 +222,16 @@ class _Read:
 WORTH_A_PROCESS = 2_000
 """So many examples take a second to read; fewer are not worth a process of their own."""
 
+EACH = 20
+"""Reading an example takes as long as so many letters, whatever it holds, and its letters."""
+
 
 def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> _Read:
     """The texts of all examples, in two processes where there are many; the same numbers in one."""
     if len(examples) < WORTH_A_PROCESS:
         return _read(examples, rules, 0)
-    letters = np.cumsum([len(example.text) for example in examples])
-    half = int(np.searchsorted(letters, letters[-1] / 2))
+    work = np.cumsum([len(example.text) + EACH for example in examples])
+    half = int(np.searchsorted(work, work[-1] / 2))
     first, second = side_by_side(lambda: _read(examples[:half], rules, 0), lambda: _read(examples[half:], rules, half))
     return first.then(second)
 
