@@ -53,7 +53,7 @@ class Policy(BaseModel):
         incident_from_with_concept: the same where one of the `incident_concepts` is named.
         incident_concepts: concepts of the lexicon whose words may be an incident.
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
-        crime_concepts: concepts of the lexicon that are a crime in the language of papers: a person reads it.
+        person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
@@ -75,7 +75,7 @@ class Policy(BaseModel):
     incident_from_with_concept: float = Field(gt=0, lt=1)
     incident_concepts: frozenset[str]
     incident_from_in_sentence: float = Field(gt=0, lt=1)
-    crime_concepts: frozenset[str]
+    person_concepts: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
@@ -103,7 +103,7 @@ class LayeredUnderstanding:
     def __init__(self, rules: RuleUnderstanding, model: TextModel, policy: Policy) -> None:
         self._rules, self._model, self._policy = rules, model, policy
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
-        self._crimes = frozenset(f"l:{concept}" for concept in policy.crime_concepts)
+        self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
         self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
     @property
@@ -144,7 +144,7 @@ class LayeredUnderstanding:
             "emergency_from": dict.fromkeys(self._policy.emergency_from, never),
             **dict.fromkeys(_RAISING, never),
         }
-        named = dict.fromkeys(("call_concepts", "incident_concepts", "crime_concepts"), frozenset[str]())
+        named = dict.fromkeys(("call_concepts", "incident_concepts", "person_concepts"), frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
 
@@ -279,7 +279,7 @@ class LayeredUnderstanding:
         return (
             share >= self._policy.incident_from
             or (share >= self._policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
-            or not self._crimes.isdisjoint(findings.lexicon)
+            or not self._for_persons.isdisjoint(findings.lexicon)
             or any(len(word) > self._policy.longest_readable and word.isalpha() for word in findings.words.plain)
         )
 

@@ -261,7 +261,7 @@ def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -
         for key in yaml.safe_load(file.read_text("utf-8"))
     }
 
-    assert {*policy["incident_concepts"], *policy["crime_concepts"]} <= known
+    assert {*policy["incident_concepts"], *policy["person_concepts"]} <= known
 
 
 @pytest.mark.parametrize(
