@@ -202,8 +202,8 @@ class FeatureTable:
         """What each feature of each owner counts: see `group_weight`."""
         places = owners * len(GROUPS) + self._groups[numbers]
         sizes = np.bincount(places, minlength=count * len(GROUPS)).reshape(count, len(GROUPS))
-        weights: Numbers = (np.maximum(sizes, 1) ** _EXPONENTS).astype(np.float32)
-        return weights.ravel()[places]
+        weights: Numbers = (np.maximum(sizes, 1) ** _EXPONENTS).astype(np.float32).ravel().take(places)
+        return weights
 
 
 _EXPONENTS = -np.array([*map(group_exponent, GROUPS)])

@@ -241,8 +241,14 @@ class LayeredUnderstanding:
         is_unsure = confidence < self._policy.unsure_below or (
             not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)
         )
-        may_be_incident = self._is_doubted(scores) if choice.cancels else self._may_be_incident(scores, findings)
-        for_safety = category in _ANSWERED_BY_MACHINE and not is_unsure and (says_incident or may_be_incident)
+        for_safety = (
+            category in _ANSWERED_BY_MACHINE
+            and not is_unsure
+            and (
+                says_incident
+                or (self._is_doubted(scores) if choice.cancels else self._may_be_incident(scores, findings))
+            )
+        )
         return Reading(
             category,
             subtopic=subtopic,
@@ -280,7 +286,7 @@ class LayeredUnderstanding:
             share >= self._policy.incident_from
             or (share >= self._policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
             or not self._crimes.isdisjoint(findings.lexicon)
-            or any(len(word) > self._policy.longest_readable and word.isalpha() for word in findings.words.plain)
+            or any([word.isalpha() for word in findings.words.plain if len(word) > self._policy.longest_readable])
         )
 
     def _is_doubted(self, scores: Scores) -> bool:
@@ -338,7 +344,7 @@ LEAST_NOISE, NOISE_FROM = 8, 0.6
 def _is_mostly_noise(words: Words) -> bool:
     """Whether most of it is one word over and over: what else stands there may be chance."""
     count = len(words)
-    if count < LEAST_NOISE:
+    if count - len(set(words.plain)) < LEAST_NOISE - 1:  # what is said eight times is seven times no new word
         return False
     most = max(Counter(words.plain).values())
     return most >= LEAST_NOISE and most >= NOISE_FROM * count

@@ -287,15 +287,15 @@ class Spelling:
 
     def undo_slips(self, tokens: Sequence[str], forms: list[Syllables]) -> None:
         """Put known words in place of slips that their neighbours explain."""
-        for at, word in enumerate(tokens):
-            if not self.may_be_slip(word) or len(forms[at]) != 1:
+        for at in itertools.compress(range(len(tokens)), map(self.may_be_slip, tokens)):
+            if len(forms[at]) != 1:
                 continue
             before = forms[at - 1][-1][0] if at and forms[at - 1] else ""
             after = forms[at + 1][0][0] if at + 1 < len(forms) and forms[at + 1] else ""
             found = self._slips.meant(before, forms[at][0][0], after)
             if found is not None:
                 plain, marked = found
-                forms[at] = ((plain, plain if word.isascii() else marked),)
+                forms[at] = ((plain, plain if tokens[at].isascii() else marked),)
 
     def _may_be_slip(self, word: str) -> bool:
         """Whether the word is nothing that is known, but little is missing."""
@@ -316,18 +316,18 @@ class Spelling:
         """The syllables a word stands for, each plain and marked."""
         if (short := self._short.get(word)) is not None:
             return short
-        plain, marked = fold_word(word)
+        plain, marked = form = fold_word(word)
         if (
             len(word) > _MAX_JOINED_LETTERS
             or plain in self._foreign
             or plain in self._words
             or self._is_syllable(marked)
         ):
-            return ((plain, marked),)
+            return (form,)
         for guess in (self._undrawn, self._typed, self._sounded, self._spelled_in_numbers):
             if (found := guess(word, plain)) is not None:
                 return self._short.get(found) or (fold_word(found),)
-        return self._numbered_place(word) or self._split(word, plain) or ((plain, marked),)
+        return self._numbered_place(word) or self._split(word, plain) or (form,)
 
     def _is_syllable(self, marked: str) -> bool:
         bare = marked.rstrip(_TONE_SIGNS)
@@ -461,25 +461,23 @@ _SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*]{1,2}){2,9}[^\W\d_](?![
 
 
 class _Cut(NamedTuple):
-    """A text cut into tokens, before anybody says what they stand for; everything but the text is by token.
+    """A text cut into tokens, before anybody says what they stand for.
 
     Attributes:
-        text: cleaned.
+        forms: each token without and with its marks.
+        words: the same as words.
         may_be_spaced_out: whether there are enough single letters for a word written "c h á y".
     """
 
-    text: str
     tokens: Sequence[str]
     gaps: Sequence[str]
+    forms: Sequence[tuple[str, str]]
+    words: "Words"
     may_be_spaced_out: bool
-    is_accented: tuple[bool, ...]
-    ends_clause: tuple[bool, ...]
-    sentence: tuple[int, ...]
 
     def first(self, count: int) -> "_Cut":
         """As if the text ended after so many tokens."""
-        tokens, gaps = self.tokens[:count], self.gaps[:count]
-        return _Cut(self.text, tokens, gaps, self.may_be_spaced_out, *_layout(tokens, gaps))
+        return _cut_of(self.words.typed, self.tokens[:count], self.gaps[:count], self.may_be_spaced_out)
 
 
 def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
@@ -492,17 +490,19 @@ def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str
     """
     cut = _cut(text[:MAX_CHARACTERS])
     if spelling is None:
-        forms = list(map(fold_word, cut.tokens))
-    else:
-        meant = _without_disguise(cut, spelling)
-        if meant != cut.text:
-            cut = _cut_clean(meant, _in_latin(meant.lower()))
-        syllables = _meant(cut, spelling, left_out | spelling.left_out(cut.tokens))
-        forms = list(itertools.chain.from_iterable(syllables))
-        if len(forms) != len(syllables) or () in syllables:
-            return _spread(cut, syllables)
-    plain, marked = zip(*forms, strict=True) if forms else ((), ())
-    return Words(plain, marked, cut.is_accented, cut.ends_clause, cut.sentence, cut.text)
+        return cut.words
+    meant = _without_disguise(cut, spelling)
+    if meant != cut.words.typed:
+        cut = _cut_clean(meant, _in_latin(meant.lower()))
+    syllables = _meant(cut, spelling, left_out | spelling.left_out(cut.tokens))
+    forms = list(itertools.chain.from_iterable(syllables))
+    if len(forms) != len(syllables) or () in syllables:
+        return _spread(cut, syllables)
+    if forms == cut.forms:
+        return cut.words
+    plain, marked = zip(*forms, strict=True)
+    as_typed = cut.words
+    return Words(plain, marked, as_typed.is_accented, as_typed.ends_clause, as_typed.sentence, as_typed.typed)
 
 
 def sentences_of(text: str) -> list[str]:
@@ -571,10 +571,14 @@ def _in_latin(lower: str) -> str:
 
 def _cut_clean(original: str, lower: str) -> _Cut:
     parts = _WORD.split(lower)
-    every = parts[1::2]
-    tokens, gaps = every[:MAX_WORDS], parts[2 : 2 * MAX_WORDS + 2 : 2]
-    may_be_spaced_out = list(map(len, every)).count(1) >= SPACED_OUT_LETTERS
-    return _Cut(original, tokens, gaps, may_be_spaced_out, *_layout(tokens, gaps))
+    may_be_spaced_out = list(map(len, parts[1::2])).count(1) >= SPACED_OUT_LETTERS
+    return _cut_of(original, parts[1 : 2 * MAX_WORDS : 2], parts[2 : 2 * MAX_WORDS + 2 : 2], may_be_spaced_out)
+
+
+def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], may_be_spaced_out: bool) -> _Cut:  # noqa: FBT001
+    forms = list(map(fold_word, tokens))
+    plain, marked = zip(*forms, strict=True) if forms else ((), ())
+    return _Cut(tokens, gaps, forms, Words(plain, marked, *_layout(tokens, gaps), text), may_be_spaced_out)
 
 
 def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:
@@ -605,10 +609,10 @@ def _is_accented(tokens: Sequence[str]) -> bool:
 
 def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
     """The text without signs for letters and without spaces inside words."""
-    text = cut.text
+    typed = text = cut.words.typed
     if "@" in text or "$" in text:
         text = _SIGN_FOR_A.sub("a", _SIGN_FOR_S.sub("s", text))
-    if cut.may_be_spaced_out or text is not cut.text:
+    if cut.may_be_spaced_out or text is not typed:
         text = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), text, count=MAX_SPACED_OUT)
     return text
 
@@ -621,16 +625,16 @@ def _spread(cut: _Cut, forms: list[Syllables]) -> Words:
         kept = bisect.bisect_left(stops, MAX_WORDS) + 1
         cut, forms, sizes, stops = cut.first(kept), forms[:kept], sizes[:kept], stops[:kept]
     ends = [False] * stops[-1]
-    for stop, ends_clause in zip(stops, cut.ends_clause, strict=True):
+    for stop, ends_clause in zip(stops, cut.words.ends_clause, strict=True):
         if ends_clause and stop:
             ends[stop - 1] = True
     plain, marked = zip(*itertools.chain.from_iterable(forms), strict=True) if ends else ((), ())
     return Words(
         plain,
         marked,
-        _repeated(cut.is_accented, sizes),
+        _repeated(cut.words.is_accented, sizes),
         tuple(ends),
-        _repeated(cut.sentence, sizes),
+        _repeated(cut.words.sentence, sizes),
     )
 
 
@@ -649,7 +653,7 @@ def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syll
     if not starts.isdisjoint(tokens):
         for at in range(1, len(tokens)):
             before = tokens[at - 1]
-            if before in starts and not cut.ends_clause[at - 1]:
+            if before in starts and not cut.words.ends_clause[at - 1]:
                 pair = spelling.pair(before, tokens[at])
                 if pair is not None:
                     forms[at - 1], forms[at] = (), pair
@@ -687,73 +691,85 @@ class _Entry(Generic[T]):
     is_strict: bool
 
 
+Candidate = tuple[int, int, T]
+"""Where a phrase may stand, words `start` to `end` (excluded), and what belongs to it."""
+
+
 class PhraseTree(Generic[T]):
     """Phrases as a tree over their plain words: what starts alike is looked up once.
 
     Attributes:
+        children: by the next word; None where no phrase goes on.
         entry: what belongs to the phrases that end here.
     """
 
     __slots__ = ("children", "entry")
 
     def __init__(self) -> None:
-        self.children: dict[str, PhraseTree[T]] = {}
+        self.children: dict[str, PhraseTree[T]] | None = None
         self.entry: T | None = None
 
     def at(self, path: Iterable[str]) -> "PhraseTree[T]":
         """The node of these words; made if there is none."""
         node = self
         for word in path:
+            if node.children is None:
+                node.children = {}
             node = node.children.setdefault(word, PhraseTree())
         return node
 
-    def candidates(self, plain: Sequence[str]) -> list["Candidate[T]"]:
+    def candidates(self, plain: Sequence[str]) -> list[Candidate[T]]:
         """All phrases whose plain words stand there, by start and then by end."""
         found: list[Candidate[T]] = []
-        count = len(plain)
-        for start, first in enumerate(map(self.children.get, plain)):
-            node, end = first, start + 1
+        following = (*plain[1:], "")  # no phrase has an empty word
+        for start, first in enumerate(map((self.children or {}).get, plain)):
+            node, end = first, start
             while node is not None:
+                end += 1
                 if node.entry is not None:
                     found.append((start, end, node.entry))
-                node = node.children.get(plain[end]) if end < count else None
-                end += 1
+                if node.children is None:
+                    break
+                node = node.children.get(following[end - 1])
         return found
 
-    def beside(self, other: "PhraseTree[S]") -> "PhraseTree[tuple[T | None, S | None]]":
-        """Both trees as one, to be walked once; see `candidates_of_both`."""
-        both: PhraseTree[tuple[T | None, S | None]] = PhraseTree()
-        if self.entry is not None or other.entry is not None:
-            both.entry = (self.entry, other.entry)
-        for word in {**self.children, **other.children}:
-            one, two = self.children.get(word, PhraseTree[T]()), other.children.get(word, PhraseTree[S]())
-            both.children[word] = one.beside(two)
-        return both
 
+class TreePair(Generic[T, S]):
+    """Two trees beside each other, walked at once. A node is met in memory that is far away, so it has all at hand.
 
-Candidate = tuple[int, int, T]
-"""Where a phrase may stand, words `start` to `end` (excluded), and what belongs to it."""
+    Attributes:
+        children: as of `PhraseTree`.
+        one: the entry in the first tree.
+        other: the entry in the second tree.
+    """
 
+    __slots__ = ("children", "one", "other")
 
-def candidates_of_both(
-    tree: PhraseTree[tuple[T | None, S | None]], plain: Sequence[str]
-) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
-    """The candidates of two trees that stand beside each other."""
-    ones: list[Candidate[T]] = []
-    others: list[Candidate[S]] = []
-    following = (*plain[1:], "")  # no phrase has an empty word
-    for start, first in enumerate(map(tree.children.get, plain)):
-        node, end = first, start
-        while node is not None:
-            end += 1
-            if node.entry is not None:
-                one, other = node.entry
-                if one is not None:
-                    ones.append((start, end, one))
-                if other is not None:
-                    others.append((start, end, other))
-            node = node.children.get(following[end - 1])
-    return ones, others
+    def __init__(self, one: PhraseTree[T] | None, other: PhraseTree[S] | None) -> None:
+        self.one = one.entry if one else None
+        self.other = other.entry if other else None
+        ones, others = (one and one.children) or {}, (other and other.children) or {}
+        self.children: dict[str, TreePair[T, S]] | None = {
+            word: TreePair(ones.get(word), others.get(word)) for word in {**ones, **others}
+        } or None
+
+    def candidates(self, plain: Sequence[str]) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
+        """The candidates of both trees; see `PhraseTree`."""
+        ones: list[Candidate[T]] = []
+        others: list[Candidate[S]] = []
+        following = (*plain[1:], "")
+        for start, first in enumerate(map((self.children or {}).get, plain)):
+            node, end = first, start
+            while node is not None:
+                end += 1
+                if node.one is not None:
+                    ones.append((start, end, node.one))
+                if node.other is not None:
+                    others.append((start, end, node.other))
+                if node.children is None:
+                    break
+                node = node.children.get(following[end - 1])
+        return ones, others
 
 
 MIN_JOINED_LETTERS = 6
@@ -800,12 +816,13 @@ class PhraseIndex(Generic[T]):
 
     def fitting(self, words: Words, candidates: Iterable[Candidate[list[_Entry[T]]]]) -> list[Span[T]]:
         """The candidates of the tree that are written as they have to be."""
-        marked = words.marked
+        marked, accepts_bare = words.marked, self._accepts_bare
         return [
             Span(start, end, entry.value, entry.phrase)
             for start, end, entries in candidates
             for entry in entries
-            if entry.marked == marked[start:end] or self._fits(entry, words, start, end)
+            if entry.marked == marked[start:end]
+            or ((accepts_bare or not entry.is_strict) and self._fits(entry, words, start, end))
         ]
 
     def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:
