@@ -227,6 +227,10 @@ def _known(numbers: Iterable[int]) -> Indices:
     return np.fromiter(each, dtype=np.intp, count=len(each))
 
 
+_MOST_WEIGHTS = 8_192
+"""Of one product: a larger one is shared out to other threads, and waiting for them costs more than they do."""
+
+
 def _sums(rows: npt.NDArray[np.integer] | Numbers, weights: Numbers, owners: Indices, count: int) -> Numbers:
     """For each of `count` owners the sum of its rows, each times its weight.
 
@@ -234,9 +238,13 @@ def _sums(rows: npt.NDArray[np.integer] | Numbers, weights: Numbers, owners: Ind
     """
     rows = rows.astype(np.float32, copy=False)
     sums = np.empty((count, rows.shape[1]), dtype=np.float32)
+    most = _MOST_WEIGHTS // rows.shape[1]
     start = 0
     for at, end in enumerate(np.searchsorted(owners, np.arange(count), side="right").tolist()):
-        np.dot(weights[start:end], rows[start:end], out=sums[at])
+        first_end = min(end, start + most)
+        np.dot(weights[start:first_end], rows[start:first_end], out=sums[at])
+        for more in range(first_end, end, most):
+            sums[at] += np.dot(weights[more : more + most][: end - more], rows[more : more + most][: end - more])
         start = end
     return sums
 

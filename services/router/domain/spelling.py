@@ -71,8 +71,8 @@ class Speller(Generic[T]):
             return
         # One syllable at most is wrong, so that the first or the second one is known.
         places = list(compress(range(len(words)), known))
-        near = {*places, *[at - 1 for at in places if at]}
-        for start in sorted(near) if starts is None else filter(near.__contains__, starts):
+        possible = {*places, *[at - 1 for at in places if at]}
+        for start in sorted(possible) if starts is None else filter(possible.__contains__, starts):
             for length in self._lengths:
                 if start + length > len(words) or known[start : start + length].count(False) > 1:
                     continue

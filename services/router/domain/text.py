@@ -477,7 +477,9 @@ class _Cut(NamedTuple):
 
     def first(self, count: int) -> "_Cut":
         """As if the text ended after so many tokens."""
-        return _cut_of(self.words.typed, self.tokens[:count], self.gaps[:count], self.may_be_spaced_out)
+        return _cut_of(
+            self.words.typed, self.tokens[:count], self.gaps[:count], may_be_spaced_out=self.may_be_spaced_out
+        )
 
 
 def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
@@ -555,9 +557,7 @@ def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     )
 
 
-@lru_cache(
-    maxsize=1_024
-)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
+@lru_cache(maxsize=512)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
 def _cut(text: str) -> _Cut:
     if _is_ordinary(text):
         return _cut_clean(text, text.lower())
@@ -572,10 +572,12 @@ def _in_latin(lower: str) -> str:
 def _cut_clean(original: str, lower: str) -> _Cut:
     parts = _WORD.split(lower)
     may_be_spaced_out = list(map(len, parts[1::2])).count(1) >= SPACED_OUT_LETTERS
-    return _cut_of(original, parts[1 : 2 * MAX_WORDS : 2], parts[2 : 2 * MAX_WORDS + 2 : 2], may_be_spaced_out)
+    return _cut_of(
+        original, parts[1 : 2 * MAX_WORDS : 2], parts[2 : 2 * MAX_WORDS + 2 : 2], may_be_spaced_out=may_be_spaced_out
+    )
 
 
-def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], may_be_spaced_out: bool) -> _Cut:  # noqa: FBT001
+def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], *, may_be_spaced_out: bool) -> _Cut:
     forms = list(map(fold_word, tokens))
     plain, marked = zip(*forms, strict=True) if forms else ((), ())
     return _Cut(tokens, gaps, forms, Words(plain, marked, *_layout(tokens, gaps), text), may_be_spaced_out)
@@ -584,20 +586,20 @@ def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], may_be_spaced
 def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:
     """By token: is its sentence written with diacritics, does it end a clause, the number of its sentence."""
     count = len(tokens)
-    ends, sentence, accented = [False] * count, [0] * count, [False] * count
-    first = number = 0
+    ends = [False] * count
+    stops: list[int] = []
     for at, gap in enumerate(gaps):
-        if gap == " ":
-            continue
-        ends[at], ends_sentence = _gap_ends(gap[:4])
-        if ends_sentence:
-            end = at + 1
-            sentence[first:end] = [number] * (end - first)
-            accented[first:end] = [_is_accented(tokens[first:end])] * (end - first)
-            first, number = end, number + 1
-    if first < count:
-        sentence[first:] = [number] * (count - first)
-        accented[first:] = [_is_accented(tokens[first:])] * (count - first)
+        if gap != " ":
+            ends[at], ends_sentence = _gap_ends(gap[:4])
+            if ends_sentence:
+                stops.append(at + 1)
+    if not stops or stops[-1] < count:
+        stops.append(count)
+    accented: list[bool] = []
+    sentence: list[int] = []
+    for number, (start, stop) in enumerate(itertools.pairwise((0, *stops))):
+        accented += [_is_accented(tokens[start:stop])] * (stop - start)
+        sentence += [number] * (stop - start)
     return tuple(accented), tuple(ends), tuple(sentence)
 
 
@@ -662,10 +664,12 @@ def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syll
     return forms
 
 
-@lru_cache(maxsize=4_096)
-def _gap_ends(gap: str) -> tuple[bool, bool]:
-    """Whether what stands between two words ends a clause, and a sentence."""
+def _ends(gap: str) -> tuple[bool, bool]:
     return _CLAUSE_END.match(gap) is not None, _SENTENCE_END.match(gap) is not None
+
+
+_gap_ends = Remembered(_ends, 4_096).__getitem__
+"""Whether what stands between two words ends a clause, and a sentence."""
 
 
 def _together(run: str, spelling: Spelling) -> str:

@@ -56,14 +56,14 @@ class Scores:
 
     Attributes:
         categories: share of each category; they sum to 1.
-        subtopics: share of each subtopic, were it a procedure.
+        subtopics: share of each subtopic, were it a procedure; in the order of the model's card.
         high: share of "happening now or dangerous", were it a security tip.
         numbers: the words and pairs of words that may be told to a person, for `TextModel.words_for`.
         weights: what each of them counts.
     """
 
     categories: Mapping[str, float]
-    subtopics: Mapping[str, float]
+    subtopics: Sequence[float]
     high: float
     numbers: npt.NDArray[np.intp] = field(compare=False)
     weights: Numbers = field(compare=False)
@@ -190,7 +190,7 @@ class TextModel:
         return [
             Scores(
                 dict(zip(self.card.categories, by_category, strict=True)),
-                dict(zip(self.card.subtopics, by_subtopic, strict=True)),
+                by_subtopic,
                 is_high,
                 numbers[start:end],
                 weights[start:end],

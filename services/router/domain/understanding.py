@@ -4,7 +4,7 @@ The rules are the domain page's section 3 in order; their words are data (`data/
 model stands behind the same `Understanding` interface, with these safety rules still before it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, filterfalse, islice
@@ -259,7 +259,7 @@ class RuleUnderstanding:
         self._tree = TreePair(self._index.tree, lexicon.tree)
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
         self._english = frozenset(book.english)
-        self._rules_by_trigger: dict[str, list[tuple[int, Rule, Set[str]]]] = {}
+        self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
         for order, rule in enumerate(book.rules):
             for concept in (*rule.needs, *rule.unless):
                 if concept not in book.concepts and concept not in DERIVED:
@@ -391,7 +391,7 @@ class RuleUnderstanding:
         _add_derived(found, has_question_mark=has_question_mark)
         return found, negated, masks
 
-    def _is_negated(self, span: Span[str], words: Words, negation_ends: Set[int]) -> bool:
+    def _is_negated(self, span: Span[str], words: Words, negation_ends: set[int]) -> bool:
         at = span.start
         while at > 0:
             if words.ends_clause[at - 1]:
