@@ -266,8 +266,7 @@ class Spelling:
         self._slips = Slips(list(zip(words.plain, words.marked, strict=True)) for words in with_slips)
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
-        self.read = Remembered(self._read).__getitem__
-        self.may_be_slip = Remembered(self._may_be_slip).__getitem__
+        self.meaning = Remembered(self._meaning).__getitem__
         self._is_strange = Remembered(self._is_unknown).__getitem__
 
     def left_out(self, tokens: Sequence[str]) -> frozenset[str]:
@@ -285,9 +284,9 @@ class Spelling:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
         return self._pairs.get((first, second)) if first in self.pair_starts else None
 
-    def undo_slips(self, tokens: Sequence[str], forms: list[Syllables]) -> None:
+    def undo_slips(self, places: Iterable[int], tokens: Sequence[str], forms: list[Syllables]) -> None:
         """Put known words in place of slips that their neighbours explain."""
-        for at in itertools.compress(range(len(tokens)), map(self.may_be_slip, tokens)):
+        for at in places:
             if len(forms[at]) != 1:
                 continue
             before = forms[at - 1][-1][0] if at and forms[at - 1] else ""
@@ -297,7 +296,12 @@ class Spelling:
                 plain, marked = found
                 forms[at] = ((plain, plain if tokens[at].isascii() else marked),)
 
-    def _may_be_slip(self, word: str) -> bool:
+    def _meaning(self, word: str) -> tuple[Syllables, bool]:
+        """The syllables a word stands for, and whether it may be a slip for another word."""
+        syllables = self._read(word) if word else ()
+        return syllables, self._may_be_slip(word, syllables)
+
+    def _may_be_slip(self, word: str, syllables: Syllables) -> bool:
         """Whether the word is nothing that is known, but little is missing."""
         plain, marked = fold_word(word)
         return (
@@ -305,7 +309,7 @@ class Spelling:
             and plain not in self._foreign
             and plain not in self._words
             and not self._is_syllable(marked)
-            and self.read(word) == ((plain, marked),)
+            and syllables == ((plain, marked),)
         )
 
     def knows(self, word: str) -> bool:
@@ -551,15 +555,15 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
 def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     """Whether these words mean the same without their neighbours, which may tell slips and words spaced out."""
     return not tokens or not (
-        spelling.may_be_slip(tokens[0])
-        or spelling.may_be_slip(tokens[-1])
+        spelling.meaning(tokens[0])[1]
+        or spelling.meaning(tokens[-1])[1]
         or list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
     )
 
 
 @lru_cache(maxsize=512)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
 def _cut(text: str) -> _Cut:
-    if _is_ordinary(text):
+    if text.isascii() or _is_ordinary(text):
         return _cut_clean(text, text.lower())
     clean = _clean(text)
     return _cut_clean(clean, _in_latin(clean.lower()))
@@ -571,10 +575,9 @@ def _in_latin(lower: str) -> str:
 
 def _cut_clean(original: str, lower: str) -> _Cut:
     parts = _WORD.split(lower)
-    may_be_spaced_out = list(map(len, parts[1::2])).count(1) >= SPACED_OUT_LETTERS
-    return _cut_of(
-        original, parts[1 : 2 * MAX_WORDS : 2], parts[2 : 2 * MAX_WORDS + 2 : 2], may_be_spaced_out=may_be_spaced_out
-    )
+    tokens, gaps = parts[1::2], parts[2::2]
+    may_be_spaced_out = list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
+    return _cut_of(original, tokens[:MAX_WORDS], gaps[:MAX_WORDS], may_be_spaced_out=may_be_spaced_out)
 
 
 def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], *, may_be_spaced_out: bool) -> _Cut:
@@ -595,12 +598,12 @@ def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...
                 stops.append(at + 1)
     if not stops or stops[-1] < count:
         stops.append(count)
-    accented: list[bool] = []
-    sentence: list[int] = []
+    accented: tuple[bool, ...] = ()
+    sentence: tuple[int, ...] = ()
     for number, (start, stop) in enumerate(itertools.pairwise((0, *stops))):
-        accented += [_is_accented(tokens[start:stop])] * (stop - start)
-        sentence += [number] * (stop - start)
-    return tuple(accented), tuple(ends), tuple(sentence)
+        accented += (_is_accented(tokens[start:stop]),) * (stop - start)
+        sentence += (number,) * (stop - start)
+    return accented, tuple(ends), sentence
 
 
 def _is_accented(tokens: Sequence[str]) -> bool:
@@ -647,11 +650,12 @@ def _repeated(values: Sequence[T], sizes: Sequence[int]) -> tuple[T, ...]:
 def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syllables]:
     """What each token stands for; where two mean something together, the second one stands for both."""
     tokens, starts = cut.tokens, spelling.pair_starts
+    if not tokens:
+        return []
     if left_out:
         tokens = ["" if token in left_out else token for token in tokens]
-    forms = (
-        [spelling.read(token) if token else () for token in tokens] if left_out else list(map(spelling.read, tokens))
-    )
+    read, may_be_slip = zip(*map(spelling.meaning, tokens), strict=True)
+    forms = list(read)
     if not starts.isdisjoint(tokens):
         for at in range(1, len(tokens)):
             before = tokens[at - 1]
@@ -659,8 +663,8 @@ def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syll
                 pair = spelling.pair(before, tokens[at])
                 if pair is not None:
                     forms[at - 1], forms[at] = (), pair
-    if True in map(spelling.may_be_slip, tokens):
-        spelling.undo_slips(tokens, forms)
+    if True in may_be_slip:
+        spelling.undo_slips(itertools.compress(range(len(tokens)), may_be_slip), tokens, forms)
     return forms
 
 
