@@ -598,12 +598,14 @@ def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...
                 stops.append(at + 1)
     if not stops or stops[-1] < count:
         stops.append(count)
-    accented: tuple[bool, ...] = ()
-    sentence: tuple[int, ...] = ()
+    if len(stops) == 1:
+        return (_is_accented(tokens),) * count, tuple(ends), (0,) * count
+    accented: list[bool] = []
+    sentence: list[int] = []
     for number, (start, stop) in enumerate(itertools.pairwise((0, *stops))):
-        accented += (_is_accented(tokens[start:stop]),) * (stop - start)
-        sentence += (number,) * (stop - start)
-    return accented, tuple(ends), sentence
+        accented += [_is_accented(tokens[start:stop])] * (stop - start)
+        sentence += [number] * (stop - start)
+    return tuple(accented), tuple(ends), tuple(sentence)
 
 
 def _is_accented(tokens: Sequence[str]) -> bool:
@@ -657,12 +659,9 @@ def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syll
     read, may_be_slip = zip(*map(spelling.meaning, tokens), strict=True)
     forms = list(read)
     if not starts.isdisjoint(tokens):
-        for at in range(1, len(tokens)):
-            before = tokens[at - 1]
-            if before in starts and not cut.words.ends_clause[at - 1]:
-                pair = spelling.pair(before, tokens[at])
-                if pair is not None:
-                    forms[at - 1], forms[at] = (), pair
+        for at in itertools.compress(range(len(tokens) - 1), map(starts.__contains__, tokens)):
+            if not cut.words.ends_clause[at] and (pair := spelling.pair(tokens[at], tokens[at + 1])) is not None:
+                forms[at], forms[at + 1] = (), pair
     if True in may_be_slip:
         spelling.undo_slips(itertools.compress(range(len(tokens)), may_be_slip), tokens, forms)
     return forms
