@@ -122,7 +122,6 @@ class TextModel:
 
     Attributes:
         card: what the arrays mean.
-        features: names, in the order of the rows.
         rows: the weights of each feature.
     """
 
@@ -135,23 +134,29 @@ class TextModel:
             layers: the arrays.
         """
         self.card = card
-        self.features = tuple(features)
+        self._features = "\n".join(features)  # hundreds of thousands of names of their own take four times as much
         self.rows, self._layers = layers.rows, layers
-        self._table = FeatureTable(self.features, layers.rows)
+        self._table = FeatureTable(features, layers.rows)
         shown = card.shown_features
-        self._is_telling = np.zeros(len(self.features), dtype=np.bool_)
-        self._is_telling[:shown] = [name[:2] in _TELLING for name in self.features[:shown]]
+        self._is_telling = np.zeros(len(features), dtype=np.bool_)
+        self._is_telling[:shown] = [name[:2] in _TELLING for name in features[:shown]]
         says = (layers.rows.weights(slice(shown)) * (1 - np.tanh(layers.bias) ** 2)) @ layers.out[
             :, : len(card.categories)
         ]
         self._says = says - says.mean(axis=1, keepdims=True)
         # Of equally strong words the first of the alphabet is named.
-        self._in_alphabet = np.array(sorted(range(shown), key=lambda at: self.features[at][2:]), dtype=np.intp)
-        self._place_in_alphabet = np.argsort(self._in_alphabet)
+        self._alphabet = sorted({name[2:] for name in features[:shown]})
+        places = {word: at for at, word in enumerate(self._alphabet)}
+        self._place_in_alphabet = np.array([places[name[2:]] for name in features[:shown]], dtype=np.intp)
         self._steps = (
             [said for said, _ in card.confidence_at],
             [found for _, found in card.confidence_at],
         )
+
+    @property
+    def features(self) -> list[str]:
+        """Their names, in the order of the rows."""
+        return self._features.split("\n")
 
     def score(self, findings: Findings) -> Scores:
         """Score one text."""
@@ -223,12 +228,12 @@ class TextModel:
         # order. `np.lexsort` over the three takes four times as long.
         owners = np.repeat(np.arange(len(scores)), sizes)[is_speaking]
         weakness = _MAX_BITS - spoke[is_speaking].view(np.int32).astype(np.int64)
-        width = len(self._in_alphabet).bit_length()
+        width = len(self._alphabet).bit_length()
         places = self._place_in_alphabet[numbers[is_speaking]]
         ordered = np.sort((((owners << _FLOAT_BITS) | weakness) << width) | places)
         starts = np.searchsorted(owners, np.arange(len(scores)))
         most = ordered[np.arange(len(ordered)) - starts[owners] < count] & ((1 << width) - 1)
-        said = [self.features[number][2:] for number in self._in_alphabet[most].tolist()]
+        said = [self._alphabet[place] for place in most.tolist()]
         counts = np.minimum(np.bincount(owners, minlength=len(scores)), count)
         ends = np.cumsum(counts).tolist()
         return [tuple(said[start:end]) for start, end in itertools.pairwise((0, *ends))]

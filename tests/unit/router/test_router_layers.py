@@ -17,6 +17,7 @@ from services.router.domain.feature_table import FeatureTable, Rows
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.layers import LayeredUnderstanding, Policy, is_answered_by_machine_alone
 from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, sentences_of
+from services.router.domain.text_model import Layers, TextModel
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
 from services.router.learning.variants import with_typos
@@ -108,6 +109,7 @@ def test_a_text_is_read_the_same_in_whatever_company() -> None:
 
 def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
     findings = [RULES.examine(example.text) for example in WRITTEN]
+    findings.append(RULES.examine(" ".join(example.text for example in WRITTEN)))  # more rows than one product takes
     model = UNDERSTANDING.model
 
     together = model.score_all(findings)
@@ -115,6 +117,21 @@ def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
     assert together == [model.score(one) for one in findings]
     asked = ("emergency", "crime_report")
     assert model.shares_of(asked, findings) == [tuple(one.categories[c] for c in asked) for one in together]
+
+
+def test_the_words_named_are_the_strongest_and_of_equals_the_first_of_the_alphabet() -> None:
+    features = ["w:ba", "w:an", "w:co", "b:an ba", "m:cô", "w:da"]
+    weights = np.array([[2, 0], [2, 0], [1, 0], [3, 0], [9, 0], [0, 2]], dtype=np.float32)
+    card = UNDERSTANDING.model.card.model_copy(
+        update={"categories": ("emergency", "other"), "subtopics": ("x",), "shown_features": len(features)}
+    )
+    layers = Layers(weights, np.zeros(2, np.float32), np.eye(2, 5, dtype=np.float32))
+    model = TextModel(card, features, layers.kept())
+
+    scores = model.score_all([RULES.examine(text) for text in ("đá cố an ba", "da", "")])
+
+    assert model.words_for(scores, ["emergency"] * 3) == [("an ba", "an", "ba"), (), ()]
+    assert model.words_for(scores, ["other"] * 3, count=1) == [("da",), ("da",), ()]
 
 
 ENDS = (". ", "\n", "; ", "…", '" . ', "). ", " ck.", " @ ", " c h á ", " xăn. cước ", " . . ", ".cmnd", " 😀! ", " а?")
@@ -139,7 +156,7 @@ def test_the_table_finds_the_features_that_training_reads() -> None:
     chance = np.random.default_rng(6)
     weights = chance.integers(-8, 8, (len(features), 3)).astype(np.float32)  # sums of whole numbers are exact
     texts = [example.text for example in WRITTEN]
-    findings = [RULES.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!")]
+    findings = [RULES.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!", "?", " ".join(texts))]
 
     found = FeatureTable(features, Rows(weights.astype(np.int8), np.ones(len(features), np.float32))).sum(findings)
 
