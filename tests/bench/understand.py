@@ -51,7 +51,7 @@ def understand(*, items: int, rounds: int) -> Comparison:
     router = OfflineRouter(DATA)
     with tempfile.TemporaryDirectory() as folder:
         large = OfflineRouter(_with_more_places(Path(folder)), understanding=router.understanding)
-    bare = _Bare(router.understanding.model.weights)
+    bare = _Bare(router.understanding.model.rows.weights())
     collect_less_garbage()  # as in the services and in `hub understand`
     for number in range(rounds + 1):
         measured = {

@@ -7,20 +7,18 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
-from services.router.domain.text_model import Layers, ModelCard, TextModel
+from services.router.domain.feature_table import Rows
+from services.router.domain.text_model import KeptLayers, Layers, ModelCard, TextModel
 from shared.errors import ConfigurationError
 
 FORMAT = 3
 _NAME = re.compile(r"^[0-9a-f]{12}$")
 _FILES = ("model.json", "features.txt", "rows.i8", "scale.f32", "bias.f32", "out.f32")
-_STEPS = 127
-"""A row is kept as whole numbers from -127 to 127 and one scale: half the size of halves, and no reading differs."""
 
 
 def models_dir(data_dir: Path) -> Path:
@@ -101,28 +99,19 @@ def load_model(data_dir: Path, name: str | None = None) -> TextModel:
     scale = np.frombuffer(content["scale.f32"], dtype="<f4")
     bias = np.frombuffer(content["bias.f32"], dtype="<f4")
     out = np.frombuffer(content["out.f32"], dtype="<f4").reshape(len(bias), -1)
-    return TextModel(card, features, Layers(rows * scale[:, np.newaxis], bias, out))
-
-
-def as_kept(layers: Layers) -> tuple[dict[str, bytes], Layers]:
-    """The arrays as files, and as they come back from them."""
-    scale = (np.abs(layers.rows).max(axis=1) / _STEPS).astype("<f4")
-    rows = np.rint(layers.rows / np.maximum(scale, 1e-12)[:, np.newaxis]).astype(np.int8)
-    content = {
-        "rows.i8": rows.tobytes(),
-        "scale.f32": scale.tobytes(),
-        "bias.f32": layers.bias.astype("<f4").tobytes(),
-        "out.f32": layers.out.astype("<f4").tobytes(),
-    }
-    return content, replace(layers, rows=rows * scale[:, np.newaxis])
+    return TextModel(card, features, KeptLayers(Rows(rows, scale), bias, out))
 
 
 def model_content(card: ModelCard, features: list[str], layers: Layers) -> dict[str, bytes]:
     """The files of a model."""
+    kept = layers.kept()
     return {
         "model.json": (json.dumps(card.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode(),
         "features.txt": "\n".join(features).encode("utf-8"),
-        **as_kept(layers)[0],
+        "rows.i8": kept.rows.steps.tobytes(),
+        "scale.f32": kept.rows.scale.astype("<f4").tobytes(),
+        "bias.f32": kept.bias.astype("<f4").tobytes(),
+        "out.f32": kept.out.astype("<f4").tobytes(),
     }
 
 

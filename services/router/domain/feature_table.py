@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar, cast
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from services.router.domain.features import LONG_TEXT_WORDS, group_exponent, is_long_number, parts_of
+from services.router.domain.features import GROUPS, LONG_TEXT_WORDS, group_exponent, group_of, is_long_number, parts_of
 from services.router.domain.text import plain_word
 from services.router.domain.understanding import Findings
 
@@ -28,6 +28,32 @@ MAX_FORMS = 32_768
 
 MIN_ROWS = 1_024
 UNKNOWN = -1
+_STEPS = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A row of weights for each feature: whole numbers from -127 to 127 and one scale.
+
+    Half the size of halves, and no reading differs. A row is as long as a line of the processor's cache, so that one
+    access to memory is enough for it.
+    """
+
+    steps: npt.NDArray[np.int8]
+    scale: Numbers
+
+    @classmethod
+    def of(cls, weights: Numbers) -> Self:
+        """The rows nearest to these weights."""
+        scale = (np.abs(weights).max(axis=1) / _STEPS).astype(np.float32)
+        return cls(np.rint(weights / np.maximum(scale, 1e-12)[:, np.newaxis]).astype(np.int8), scale)
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def weights(self, numbers: slice | npt.NDArray[np.integer] = slice(None)) -> Numbers:
+        """The weights themselves, of some features or all."""
+        return self.steps[numbers] * self.scale[numbers, np.newaxis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +62,8 @@ class Summed:
 
     Attributes:
         scores: a row for each text, a column for each column of the weights.
-        owners: of each word and each pair of words, the text it stands in.
-        numbers: their features.
+        owners: of each feature but parts of words, the text it stands in, in order.
+        numbers: the features.
         weights: what each of them counts.
     """
 
@@ -50,37 +76,40 @@ class Summed:
 class FeatureTable:
     """Features with their weights."""
 
-    def __init__(self, names: Sequence[str], weights: Numbers) -> None:
+    def __init__(self, names: Sequence[str], rows: Rows) -> None:
         """Index the features.
 
         Args:
             names: as `FeatureReader` makes them, in the order of the rows.
-            weights: a row for each feature.
+            rows: their weights.
         """
-        of_kind: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        of_kind: defaultdict[str, _Known] = defaultdict(_Known)
         for at, name in enumerate(names):
             kind, _, what = name.partition(":")
             of_kind[kind][what] = at
-        self._pairs, self._marked_pairs = _Pairs(of_kind.pop("b", {})), _Pairs(of_kind.pop("d", {}))
-        self._lexicon = {f"{kind}:{what}": at for kind in "lu" for what, at in of_kind[kind].items()}
+        self._groups = np.zeros(len(names), dtype=np.intp)
+        for kind, numbers in of_kind.items():
+            self._groups[[*numbers.values()]] = GROUPS.index(group_of(kind))
+        self._pairs = _Pairs(plain=of_kind.pop("b", {}), marked=of_kind.pop("d", {}))
+        self._lexicon = _Known({f"{kind}:{what}": at for kind in "lu" for what, at in of_kind[kind].items()})
         self._found, self._negated, self._masks = of_kind["c"], of_kind["n"], of_kind["k"]
         self._rules, self._categories = of_kind["r"], of_kind["R"]
         self._plain_words, self._marked_words, self._parts_of_words = of_kind["w"], of_kind["m"], of_kind["p"]
         self._first, self._last = of_kind["first"], of_kind["last"]
-        longer_than = [of_kind["f"].get(f"longer_than_{limit}") for limit in LONG_TEXT_WORDS]
+        longer_than = [of_kind["f"][f"longer_than_{limit}"] for limit in LONG_TEXT_WORDS]
         self._lengths = [longer_than[:passed] for passed in range(len(longer_than) + 1)]
-        self._question_mark, self._long_number = of_kind["f"].get("question_mark"), of_kind["f"].get("long_number")
-        self._weights = weights
+        self._question_mark, self._long_number = of_kind["f"]["question_mark"], of_kind["f"]["long_number"]
+        self._rows = rows
         self._forget()
 
     def _forget(self) -> None:
         self._forms = _Numbered()  # a marked word says which plain one it is
         self._words = _Numbered()
-        # By form: number of the word, of the marked word, in pairs, in marked pairs, and of the plain word in `_words`.
-        self._of_form = np.zeros((0, 5), dtype=np.intp)
-        self._long_numbers: set[int] = set()  # forms that look like telephone numbers
+        # By form: number of the word, of the marked word, of a long number, of the first and the last word, in pairs of
+        # plain words and of marked ones, and of the plain word in `_words`.
+        self._of_form = np.zeros((0, 8), dtype=np.intp)
         # By plain word: the sum of the weights of its parts, and how many it has.
-        self._parts = np.zeros((0, self._weights.shape[1]), dtype=np.float32)
+        self._parts = np.zeros((0, self._rows.steps.shape[1]), dtype=np.float32)
         self._part_counts = np.zeros(0, dtype=np.intp)
 
     def _read_new_words(self) -> None:
@@ -88,126 +117,136 @@ class FeatureTable:
         forms, words = self._forms.new, self._words.new
         if not forms:
             return
-        plain_forms = list(map(plain_word, forms))
         rows = [
             (
-                self._plain_words.get(plain, UNKNOWN),
-                self._marked_words.get(marked, UNKNOWN) if marked != plain else UNKNOWN,
-                self._pairs.word(plain),
-                self._marked_pairs.word(marked),
+                self._plain_words[plain],
+                self._marked_words[marked] if marked != plain else UNKNOWN,
+                self._long_number if is_long_number(plain) else UNKNOWN,
+                self._first[plain],
+                self._last[plain],
+                self._pairs.plain.get(plain, 0),
+                self._pairs.marked.get(marked, 0),
                 self._words[plain],
             )
-            for plain, marked in zip(plain_forms, forms, strict=True)
+            for plain, marked in zip(map(plain_word, forms), forms, strict=True)
         ]
         start = len(self._forms) - len(forms)
-        self._long_numbers.update(at for at, plain in enumerate(plain_forms, start) if is_long_number(plain))
         self._of_form = _with_rows(self._of_form, start, np.array(rows, dtype=np.intp))
-        parts = [_known(map(self._parts_of_words.get, parts_of(word))) for word in words]
-        sums = [np.add.reduce(self._weights.take(numbers, axis=0), axis=0) for numbers in parts]
+        parts = [_known(map(self._parts_of_words.__getitem__, parts_of(word))) for word in words]
+        sums = [np.add.reduce(self._rows.weights(numbers), axis=0) for numbers in parts]
         start = len(self._words) - len(words)
-        self._parts = _with_rows(self._parts, start, np.reshape(sums, (-1, self._weights.shape[1])))
+        self._parts = _with_rows(self._parts, start, np.reshape(sums, (-1, self._parts.shape[1])))
         self._part_counts = _with_rows(self._part_counts, start, np.array([*map(len, parts)], dtype=np.intp))
         forms.clear()
         words.clear()
-
-    def _concepts(self, found: Findings) -> list[int]:
-        numbers = [*map(self._found.get, found.found)]
-        if found.negated:
-            numbers += map(self._negated.get, found.negated)
-        if found.masks:
-            numbers += [self._masks.get(mask.phrase) for mask in found.masks]
-        for match in found.matches:
-            numbers += (self._rules.get(match.rule.key), self._categories.get(match.rule.category))
-        return _known(numbers)
-
-    def _concepts_of_lexicon(self, found: Findings) -> list[int]:
-        return _known(map(self._lexicon.get, found.lexicon))
-
-    def _form(self, found: Findings, forms: Sequence[int]) -> list[int]:
-        plain = found.words.plain
-        numbers = self._lengths[bisect_left(LONG_TEXT_WORDS, len(plain))].copy()
-        if found.has_question_mark:
-            numbers.append(self._question_mark)
-        if not self._long_numbers.isdisjoint(forms):
-            numbers.append(self._long_number)
-        numbers += map(self._first.get, plain[:2])
-        numbers += map(self._last.get, plain[-2:])
-        return _known(numbers)
 
     def sum(self, findings: Sequence[Findings]) -> Summed:
         """Add up the weights of all features of each text; each gets the very sum it would get alone."""
         if len(self._forms) > MAX_FORMS:
             self._forget()
-        count, size = len(findings), len(self._weights)
+        count = len(findings)
         texts = [[*map(self._forms.__getitem__, found.words.marked)] for found in findings]
         self._read_new_words()
-        owners = np.repeat(np.arange(count), [*map(len, texts)])
-        forms = np.fromiter(chain.from_iterable(texts), dtype=np.intp, count=len(owners))
-        word, marked, in_pairs, in_marked_pairs, plain = self._of_form[forms].T
-        words = _each_once(owners, (word, marked), size)
-        inside = owners[1:] == owners[:-1]
-        pairs = _each_once(
-            owners[1:],
-            (self._pairs.numbers(in_pairs, inside), self._marked_pairs.numbers(in_marked_pairs, inside)),
-            size,
+        sizes = np.fromiter(map(len, texts), dtype=np.intp, count=count)
+        forms = np.fromiter(chain.from_iterable(texts), dtype=np.intp, count=int(sizes.sum()))
+        owners = np.repeat(np.arange(count), sizes)
+        word, marked, long_number, first, last, in_plain, in_marked, plain = self._of_form.take(forms, axis=0).T
+        goes_on = np.append(owners[1:] == owners[:-1], [False])[: len(owners)]
+        starts, ends = np.cumsum(sizes) - sizes, np.cumsum(sizes)
+        one, two = np.flatnonzero(sizes > 0), np.flatnonzero(sizes > 1)
+        pairs = self._pairs.numbers(np.concatenate([in_plain, in_marked]), np.concatenate([goes_on, goes_on]))
+        named = self._named(findings)
+        owners_of_features, numbers = _each_once(
+            [
+                (owners, word),
+                (owners, marked),
+                (owners, long_number),
+                (np.concatenate([owners, owners]), pairs),
+                (one, first[starts[one]]),
+                (two, first[starts[two] + 1]),
+                (one, last[ends[one] - 1]),
+                (two, last[ends[two] - 2]),
+                named,
+            ]
         )
-        plain_words = _each_once(owners, (plain,), len(self._words))
-        part_counts = np.bincount(plain_words[0], weights=self._part_counts[plain_words[1]], minlength=count)
-        word_weights = _weights("words", np.bincount(words[0], minlength=count))
-        pair_weights = _weights("pairs", np.bincount(pairs[0], minlength=count))
-        scores = (
-            word_weights[:, np.newaxis] * _sums(self._weights, *words, count)
-            + pair_weights[:, np.newaxis] * _sums(self._weights, *pairs, count)
-            + _weights("parts", part_counts)[:, np.newaxis] * _sums(self._parts, *plain_words, count)
-        )
-        named = {
-            "concepts": [*map(self._concepts, findings)],
-            "lexicon": [*map(self._concepts_of_lexicon, findings)],
-            "form": [*map(self._form, findings, texts)],
-        }
-        for group, rows in named.items():
-            sizes = np.fromiter(map(len, rows), dtype=np.intp, count=count)
-            numbers = np.fromiter(chain.from_iterable(rows), dtype=np.intp, count=int(sizes.sum()))
-            sums = _sums(self._weights, np.repeat(np.arange(count), sizes), numbers, count)
-            scores += _weights(group, sizes)[:, np.newaxis] * sums
-        return Summed(
-            scores,
-            np.concatenate([words[0], pairs[0]]),
-            np.concatenate([words[1], pairs[1]]),
-            np.concatenate([word_weights[words[0]], pair_weights[pairs[0]]]),
-        )
+        weights = self._counts_as(owners_of_features, numbers, count)
+        of_parts, words = _each_once([(owners, plain)])
+        part_counts = np.bincount(of_parts, weights=self._part_counts[words], minlength=count)
+        part_weights = (np.maximum(part_counts, 1) ** -group_exponent("parts")).astype(np.float32)
+        rows, scaled = self._rows.steps.take(numbers, axis=0), weights * self._rows.scale[numbers]
+        scores = _sums(rows, scaled, owners_of_features, count)
+        scores += _sums(self._parts.take(words, axis=0), part_weights[of_parts], of_parts, count)
+        return Summed(scores, owners_of_features, numbers, weights)
+
+    def _named(self, findings: Sequence[Findings]) -> tuple[Indices, Indices]:
+        """Owners and numbers of what was found by name, and of what is known of a text as a whole."""
+        named = [self._named_in(found) for found in findings]
+        sizes = [*map(len, named)]
+        numbers = np.fromiter(chain.from_iterable(named), dtype=np.intp, count=sum(sizes))
+        return np.repeat(np.arange(len(named)), sizes), numbers
+
+    def _named_in(self, found: Findings) -> list[int]:
+        numbers = [*map(self._lexicon.__getitem__, found.lexicon), *map(self._found.__getitem__, found.found)]
+        numbers += self._lengths[bisect_left(LONG_TEXT_WORDS, len(found.words))]
+        if found.has_question_mark:
+            numbers.append(self._question_mark)
+        if found.negated:
+            numbers += map(self._negated.__getitem__, found.negated)
+        if found.masks:
+            numbers += [self._masks[mask.phrase] for mask in found.masks]
+        for match in found.matches:
+            numbers += (self._rules[match.rule.key], self._categories[match.rule.category])
+        return numbers
+
+    def _counts_as(self, owners: Indices, numbers: Indices, count: int) -> Numbers:
+        """What each feature of each owner counts: see `group_weight`."""
+        places = owners * len(GROUPS) + self._groups[numbers]
+        sizes = np.bincount(places, minlength=count * len(GROUPS)).reshape(count, len(GROUPS))
+        weights: Numbers = (np.maximum(sizes, 1) ** _EXPONENTS).astype(np.float32).ravel().take(places)
+        return weights
 
 
-def _each_once(owners: Indices, found: Sequence[Indices], size: int) -> tuple[Indices, Indices]:
-    """Owners and numbers of what was found, each once for an owner and in order; UNKNOWN is left out.
+_EXPONENTS = -np.array([*map(group_exponent, GROUPS)])
 
-    Args:
-        owners: of each place.
-        found: numbers below `size`, place by place.
-        size: more than any number.
-    """
-    together = np.sort(np.concatenate([(owners * size + one)[one != UNKNOWN] for one in found]))
+
+def _each_once(found: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+    """Owners and numbers, each number once for an owner and in order; UNKNOWN is left out."""
+    owners, numbers = (np.concatenate(one) for one in zip(*found, strict=True))
+    is_known = numbers != UNKNOWN
+    bits = int(numbers.max(initial=0)).bit_length()
+    together = np.sort((owners[is_known] << bits) | numbers[is_known])
     is_first = np.append(True, together[1:] != together[:-1])[: len(together)]  # np.unique takes four times as long
-    return np.divmod(together[is_first], max(size, 1))
+    once = together[is_first]
+    return once >> bits, once & ((1 << bits) - 1)
 
 
-def _known(numbers: Iterable[int | None]) -> list[int]:
+def _known(numbers: Iterable[int]) -> Indices:
     """Numbers of what the model knows, each once and in order."""
     each = dict.fromkeys(numbers)
-    each.pop(None, None)
-    return cast("list[int]", list(each))
+    each.pop(UNKNOWN, None)
+    return np.fromiter(each, dtype=np.intp, count=len(each))
 
 
-def _sums(rows: Numbers, owners: Indices, numbers: Indices, count: int) -> Numbers:
-    """For each of `count` owners the sum of its rows; anything for an owner that has none."""
-    starts = np.searchsorted(owners, np.arange(count + 1))
-    # One number more, so that owners without rows at the end have a place to point at.
-    return np.add.reduceat(rows.take(np.append(numbers, 0), axis=0), starts, axis=0)[:-1]
+_MOST_WEIGHTS = 8_192
+"""Of one product: a larger one is shared out to other threads, and waiting for them costs more than they do."""
 
 
-def _weights(group: str, sizes: npt.NDArray[np.intp] | npt.NDArray[np.float64]) -> Numbers:
-    """`group_weight` for many sizes."""
-    return np.where(sizes > 0, np.maximum(sizes, 1) ** -group_exponent(group), 0.0).astype(np.float32)
+def _sums(rows: npt.NDArray[np.integer] | Numbers, weights: Numbers, owners: Indices, count: int) -> Numbers:
+    """For each of `count` owners the sum of its rows, each times its weight.
+
+    A product for each owner takes half of what `np.add.reduceat` does, and is the same whatever stands beside it.
+    """
+    rows = rows.astype(np.float32, copy=False)
+    sums = np.empty((count, rows.shape[1]), dtype=np.float32)
+    most = _MOST_WEIGHTS // rows.shape[1]
+    start = 0
+    for at, end in enumerate(np.searchsorted(owners, np.arange(count), side="right").tolist()):
+        first_end = min(end, start + most)
+        np.dot(weights[start:first_end], rows[start:first_end], out=sums[at])
+        for more in range(first_end, end, most):
+            sums[at] += np.dot(weights[more : more + most][: end - more], rows[more : more + most][: end - more])
+        start = end
+    return sums
 
 
 def _with_rows(table: npt.NDArray[T], start: int, rows: npt.NDArray[T]) -> npt.NDArray[T]:
@@ -218,6 +257,13 @@ def _with_rows(table: npt.NDArray[T], start: int, rows: npt.NDArray[T]) -> npt.N
         table = np.concatenate([table, room])
     table[start:end] = rows
     return table
+
+
+class _Known(dict[str, int]):
+    """Numbers of features; UNKNOWN of what the model does not know."""
+
+    def __missing__(self, _name: str) -> int:
+        return UNKNOWN
 
 
 class _Numbered(dict[str, int]):
@@ -245,46 +291,53 @@ class _Pairs:
     """Pairs of neighbouring words by the numbers of their words.
 
     Keys are scattered evenly and sorted: the first bits of one tell where it stands, give or take a few places.
+
+    Attributes:
+        plain: numbers of the plain words; 0 is for one that stands in no pair.
+        marked: likewise of the marked words: other numbers.
     """
 
-    def __init__(self, pairs: Mapping[str, int]) -> None:
+    def __init__(self, *, plain: Mapping[str, int], marked: Mapping[str, int]) -> None:
         """Index them.
 
         Args:
-            pairs: `one two`, with the number of the feature.
+            plain: `one two`, with the number of the feature.
+            marked: likewise.
         """
-        words = list(chain.from_iterable(pair.split(" ") for pair in pairs))
-        self._words = {word: at for at, word in enumerate(dict.fromkeys(words), 1)}
-        self._width = np.uint64(len(self._words) + 1)
-        numbers = np.array([self._words[word] for word in words], dtype=np.intp)
+        words, marked_words = ([*chain.from_iterable(pair.split(" ") for pair in pairs)] for pairs in (plain, marked))
+        self.plain = {word: at for at, word in enumerate(dict.fromkeys(words), 1)}
+        self.marked = {word: at for at, word in enumerate(dict.fromkeys(marked_words), len(self.plain) + 1)}
+        self._width = np.uint64(len(self.plain) + len(self.marked) + 1)
+        known = chain(map(self.plain.__getitem__, words), map(self.marked.__getitem__, marked_words))
+        numbers = np.array([*known], dtype=np.intp)
         keys = self._scattered(numbers[::2], numbers[1::2])
         order = np.argsort(keys)
         first_bits = len(keys).bit_length() + 1
         self._shift = np.uint64(64 - first_bits)
         counts = np.bincount((keys >> self._shift).astype(np.intp), minlength=2**first_bits)
-        self._starts = np.cumsum(counts) - counts
-        self._places = range(int(counts.max()))
-        self._keys = np.append(keys[order], np.zeros(len(self._places), dtype=np.uint64))
-        self._numbers = np.append(np.array([*pairs.values()], dtype=np.intp)[order], [UNKNOWN] * len(self._places))
+        self._starts = np.append(0, np.cumsum(counts)).astype(np.int32)
+        self._keys = keys[order]
+        self._numbers = np.array([*plain.values(), *marked.values()], dtype=np.int32)[order]
 
     def _scattered(self, ones: Indices, twos: Indices) -> npt.NDArray[np.uint64]:
         return (ones.astype(np.uint64) * self._width + twos.astype(np.uint64)) * _SCATTER
 
-    def word(self, word: str) -> int:
-        """Number of a word here; 0 for one that stands in no pair."""
-        return self._words.get(word, 0)
-
-    def numbers(self, words: Indices, inside: npt.NDArray[np.bool_]) -> Indices:
+    def numbers(self, words: Indices, goes_on: npt.NDArray[np.bool_]) -> Indices:
         """Number of the feature of each word with the one after it; UNKNOWN where there is none.
 
         Args:
             words: numbers of the words of many texts.
-            inside: whether a word and the next one stand in the same text.
+            goes_on: whether the next one stands in the same text and is of the same kind.
         """
-        keys = self._scattered(words[:-1], words[1:])
-        starts = self._starts[keys >> self._shift]
-        found = np.full(len(keys), UNKNOWN)
-        for place in self._places:
-            is_here = (self._keys[starts + place] == keys) & inside
-            found[is_here] = self._numbers[starts[is_here] + place]
+        found = np.full(len(words), UNKNOWN)
+        left = np.flatnonzero(goes_on & (words > 0))
+        keys = self._scattered(words[left], words[left + 1])
+        slots = (keys >> self._shift).astype(np.intp)
+        places, ends = self._starts[slots], self._starts[slots + 1]
+        while len(left):
+            is_left = places < ends
+            left, keys, places, ends = left[is_left], keys[is_left], places[is_left], ends[is_left]
+            is_here = self._keys[places] == keys
+            found[left[is_here]] = self._numbers[places[is_here]]
+            places = np.where(is_here, ends, places + 1)
         return found

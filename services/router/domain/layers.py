@@ -26,6 +26,7 @@ from services.router.domain.understanding import (
     PRECEDENCE,
     Category,
     Findings,
+    Match,
     MessageContext,
     Reading,
     Repairs,
@@ -53,7 +54,7 @@ class Policy(BaseModel):
         incident_from_with_concept: the same where one of the `incident_concepts` is named.
         incident_concepts: concepts of the lexicon whose words may be an incident.
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
-        crime_concepts: concepts of the lexicon that are a crime in the language of papers: a person reads it.
+        person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
@@ -75,7 +76,7 @@ class Policy(BaseModel):
     incident_from_with_concept: float = Field(gt=0, lt=1)
     incident_concepts: frozenset[str]
     incident_from_in_sentence: float = Field(gt=0, lt=1)
-    crime_concepts: frozenset[str]
+    person_concepts: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
@@ -103,7 +104,7 @@ class LayeredUnderstanding:
     def __init__(self, rules: RuleUnderstanding, model: TextModel, policy: Policy) -> None:
         self._rules, self._model, self._policy = rules, model, policy
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
-        self._crimes = frozenset(f"l:{concept}" for concept in policy.crime_concepts)
+        self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
         self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
     @property
@@ -144,16 +145,17 @@ class LayeredUnderstanding:
             "emergency_from": dict.fromkeys(self._policy.emergency_from, never),
             **dict.fromkeys(_RAISING, never),
         }
-        named = dict.fromkeys(("call_concepts", "incident_concepts", "crime_concepts"), frozenset[str]())
+        named = dict.fromkeys(("call_concepts", "incident_concepts", "person_concepts"), frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
 
     def _decide(self, matters: Sequence["_Matter"]) -> list[Reading]:
         """Bring rules and scores together."""
         scores = self._model.score_all([matter.findings for matter in matters])
-        raised = [self._raised_by(matter, one) for matter, one in zip(matters, scores, strict=True)]
-        incidents = self._raise_by_sentences(matters, scores, raised)
-        choices = [self._choice(matter, one, by) for matter, one, by in zip(matters, scores, raised, strict=True)]
+        likeliest = [_likeliest(one.categories) for one in scores]
+        raised = [self._raised_by(*one) for one in zip(matters, scores, likeliest, strict=True)]
+        incidents = self._raise_by_sentences(matters, likeliest, raised)
+        choices = [self._choice(*one) for one in zip(matters, scores, likeliest, raised, strict=True)]
         categories = [choice.category for choice in choices]
         words = self._model.words_for(scores, categories)
         sure = self._model.confidences([one.categories[c] for one, c in zip(scores, categories, strict=True)])
@@ -164,20 +166,20 @@ class LayeredUnderstanding:
             )
         ]
 
-    def _raised_by(self, matter: "_Matter", scores: Scores) -> str | None:
+    def _raised_by(self, matter: "_Matter", scores: Scores, likeliest: Category) -> str | None:
         """The reason why a message is an emergency though the model thinks something else likelier."""
         policy, share = self._policy, scores.categories["emergency"]
-        if _likeliest(scores.categories) == "emergency":
+        if likeliest == "emergency":
             return None
-        if share >= policy.emergency_from[_likeliest(scores.categories)]:
+        if share >= policy.emergency_from[likeliest]:
             return "safety.may_be_emergency"
+        if share < policy.emergency_from_with_call or self._calls.isdisjoint(matter.findings.lexicon):
+            return None
         has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
-        asks_to_come = not self._calls.isdisjoint(matter.findings.lexicon)
-        is_enough = share >= policy.emergency_from_with_call
-        return "safety.rule" if has_rule and asks_to_come and is_enough else None
+        return "safety.rule" if has_rule else None
 
     def _raise_by_sentences(
-        self, matters: Sequence["_Matter"], scores: Sequence[Scores], raised: list[str | None]
+        self, matters: Sequence["_Matter"], likeliest: Sequence[Category], raised: list[str | None]
     ) -> frozenset[int]:
         """What stands beside an emergency does not make it less of one, least of all an instruction to the machine.
 
@@ -186,8 +188,8 @@ class LayeredUnderstanding:
         """
         sentences = [
             (at, sentence)
-            for at, (matter, one) in enumerate(zip(matters, scores, strict=True))
-            if raised[at] is None and _likeliest(one.categories) != "emergency"
+            for at, matter in enumerate(matters)
+            if raised[at] is None and likeliest[at] != "emergency"
             for sentence in self._sentences(matter)
         ]
         found = self._model.shares_of(("emergency", "crime_report"), [sentence for _, sentence in sentences])
@@ -209,8 +211,8 @@ class LayeredUnderstanding:
         sentences = sentences_of(matter.text)[:_MAX_SENTENCES]
         return self._rules.examine_sentences(sentences, matter.text, matter.findings) if len(sentences) > 1 else ()
 
-    def _choice(self, matter: "_Matter", scores: Scores, raised_by: str | None) -> "_Choice":
-        category = "emergency" if raised_by else _likeliest(scores.categories)
+    def _choice(self, matter: "_Matter", scores: Scores, likeliest: Category, raised_by: str | None) -> "_Choice":
+        category: Category = "emergency" if raised_by else likeliest
         if (
             category != "emergency"
             and scores.categories["greeting"] >= self._policy.call_off_from
@@ -231,18 +233,19 @@ class LayeredUnderstanding:
     ) -> Reading:
         findings, category, share = matter.findings, choice.category, scores.categories
         matches = [match for match in findings.matches if match.rule.category == category]
-        subtopic = max(scores.subtopics, key=scores.subtopics.__getitem__) if category == "procedure" else None
+        subtopic = self._subtopic(scores) if category == "procedure" else None
         if subtopic is not None:
             matches = [match for match in matches if match.rule.subtopic == subtopic]
-        best = max(matches, key=lambda match: match.rule.confidence, default=None)
-        in_order = (best, *matches) if best else ()
-        topics = tuple(dict.fromkeys(match.rule.topic for match in in_order if match.rule.topic))
+        topics = _topics(matches)
         confidence = round(0.9 if choice.cancels else confidence, 3)
         is_unsure = confidence < self._policy.unsure_below or (
             not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)
         )
-        may_be_incident = self._is_doubted(scores) if choice.cancels else self._may_be_incident(scores, findings)
-        for_safety = category in _ANSWERED_BY_MACHINE and not is_unsure and (says_incident or may_be_incident)
+        for_safety = (
+            category in _ANSWERED_BY_MACHINE
+            and not is_unsure
+            and (says_incident or self._may_be_incident(scores, findings, cancels=choice.cancels))
+        )
         return Reading(
             category,
             subtopic=subtopic,
@@ -259,11 +262,14 @@ class LayeredUnderstanding:
             topics=topics,
             doubts=_rivals(category, share),
             evidence=tuple(dict.fromkeys([*chain.from_iterable([m.evidence for m in matches]), *words]))[:12],
-            accuses_staff=findings.accuses_staff and category == "complaint",
+            accuses_staff=category == "complaint" and findings.accuses_staff,
             cancels=choice.cancels,
             asks_for_person=findings.asks_for_person,
             language=findings.language,
         )
+
+    def _subtopic(self, scores: Scores) -> str:
+        return self._model.card.subtopics[scores.subtopics.index(max(scores.subtopics))]
 
     def _urgency(self, category: Category, scores: Scores) -> Urgency:
         if category == "emergency":
@@ -273,19 +279,21 @@ class LayeredUnderstanding:
         is_high = scores.high >= self._policy.high_from
         return "high" if category == "security_tip" and is_high else "normal"
 
-    def _may_be_incident(self, scores: Scores, findings: Findings) -> bool:
-        """Whether a person has to look although a machine would be sure enough: nobody in need is left to it."""
-        share = _share_of_incidents(scores)
-        return (
-            share >= self._policy.incident_from
-            or (share >= self._policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
-            or not self._crimes.isdisjoint(findings.lexicon)
-            or any(len(word) > self._policy.longest_readable and word.isalpha() for word in findings.words.plain)
-        )
+    def _may_be_incident(self, scores: Scores, findings: Findings, *, cancels: bool) -> bool:
+        """Whether a person has to look although a machine would be sure enough: nobody in need is left to it.
 
-    def _is_doubted(self, scores: Scores) -> bool:
-        """Whether what calls off a report may tell another one."""
-        return _share_of_incidents(scores) >= self._policy.call_off_doubted_from
+        Also where a report is called off: the same words may tell another one, or be a farewell.
+        """
+        policy, share = self._policy, _share_of_incidents(scores)
+        if not self._for_persons.isdisjoint(findings.lexicon):
+            return True
+        if cancels:
+            return share >= policy.call_off_doubted_from
+        return (
+            share >= policy.incident_from
+            or (share >= policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
+            or _longest_of_letters(findings.words) > policy.longest_readable
+        )
 
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings
@@ -300,7 +308,7 @@ class LayeredUnderstanding:
             return True
         cost = sum([policy.costs.get(other, 0.0) * share[other] for other in share if other != category])
         if subtopic is not None:
-            cost += policy.wrong_subtopic_cost * (1 - scores.subtopics[subtopic])
+            cost += policy.wrong_subtopic_cost * (1 - max(scores.subtopics))
         if any(match.rule.category == "emergency" for match in findings.matches):
             cost += policy.costs.get("emergency", 0.0) * policy.emergency_from[category]
         return cost > policy.person_above
@@ -323,6 +331,19 @@ class _Choice:
     cancels: bool = False
 
 
+def _topics(matches: Sequence[Match]) -> tuple[str, ...]:
+    """The topics of rules, that of the surest one first."""
+    if not matches:
+        return ()
+    surest = max(matches, key=lambda match: match.rule.confidence)
+    return tuple(dict.fromkeys([match.rule.topic for match in (surest, *matches) if match.rule.topic]))
+
+
+def _longest_of_letters(words: Words) -> int:
+    """Letters of the longest word that is not a number or a mixture."""
+    return max(map(len, filter(str.isalpha, words.plain)), default=0)
+
+
 def _share_of_incidents(scores: Scores) -> float:
     return scores.categories["emergency"] + scores.categories["crime_report"]
 
@@ -338,7 +359,7 @@ LEAST_NOISE, NOISE_FROM = 8, 0.6
 def _is_mostly_noise(words: Words) -> bool:
     """Whether most of it is one word over and over: what else stands there may be chance."""
     count = len(words)
-    if count < LEAST_NOISE:
+    if count - len(set(words.plain)) < LEAST_NOISE - 1:  # what is said eight times is seven times no new word
         return False
     most = max(Counter(words.plain).values())
     return most >= LEAST_NOISE and most >= NOISE_FROM * count

@@ -18,12 +18,16 @@ class ConceptPhrases:
 
     Attributes:
         bare: their words without diacritics.
+        first: how the first one is written; most are the only one, and need not be looked up.
+        first_names: features of what is written like it.
         entries: marks of a phrase, the feature where it is written so, and the one where no word has a mark.
         names: features of what is written with these marks.
         bare_names: features of what is written without any, by a writer who uses none.
     """
 
     bare: Marks
+    first: Marks
+    first_names: list[str] = field(default_factory=list)
     entries: list[tuple[Marks, str, str]] = field(default_factory=list)
     names: dict[Marks, list[str]] = field(default_factory=dict)
     bare_names: list[str] = field(default_factory=list)
@@ -33,7 +37,7 @@ class ConceptPhrases:
         is_unclear = len(marked) == 1 and marked != self.bare
         sure, unclear = f"l:{name}", f"u:{name}" if is_unclear else f"l:{name}"
         self.entries.append((marked, sure, unclear))
-        self.names.setdefault(marked, []).append(sure)
+        self.names.setdefault(marked, self.first_names if marked == self.first else []).append(sure)
         self.bare_names.append(unclear)
 
     def half_bare_names(self, written: Marks) -> list[str]:
@@ -67,7 +71,7 @@ class Lexicon:
             raise ValueError(f"the concept {name} has a phrase without words: {phrase!r}")
         node = self.tree.at(words.plain)
         if node.entry is None:
-            node.entry = ConceptPhrases(words.plain)
+            node.entry = ConceptPhrases(words.plain, words.marked)
         node.entry.add(words.marked, name)
 
     def names(self, words: Words, candidates: Iterable[Candidate[ConceptPhrases]]) -> list[str]:
@@ -87,7 +91,7 @@ class Lexicon:
                 continue
             written = marked[start:end]
             if accented[start]:
-                names = phrases.names.get(written)
+                names = phrases.first_names if written == phrases.first else phrases.names.get(written)
             else:
                 names = phrases.bare_names if written == phrases.bare else phrases.half_bare_names(written)
             if names:

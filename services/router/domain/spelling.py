@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -68,10 +69,10 @@ class Speller(Generic[T]):
         known = list(map(self._syllables.__contains__, words))
         if not self._lengths or known.count(True) < self._lengths[-1] - 1:
             return
-        known.append(False)
-        for start in range(len(words)) if starts is None else starts:
-            if not (known[start] or known[start + 1]):
-                continue
+        # One syllable at most is wrong, so that the first or the second one is known.
+        places = list(compress(range(len(words)), known))
+        possible = {*places, *[at - 1 for at in places if at]}
+        for start in sorted(possible) if starts is None else filter(possible.__contains__, starts):
             for length in self._lengths:
                 if start + length > len(words) or known[start : start + length].count(False) > 1:
                     continue

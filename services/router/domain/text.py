@@ -266,8 +266,7 @@ class Spelling:
         self._slips = Slips(list(zip(words.plain, words.marked, strict=True)) for words in with_slips)
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
-        self.read = Remembered(self._read).__getitem__
-        self.may_be_slip = Remembered(self._may_be_slip).__getitem__
+        self.meaning = Remembered(self._meaning).__getitem__
         self._is_strange = Remembered(self._is_unknown).__getitem__
 
     def left_out(self, tokens: Sequence[str]) -> frozenset[str]:
@@ -285,19 +284,24 @@ class Spelling:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
         return self._pairs.get((first, second)) if first in self.pair_starts else None
 
-    def undo_slips(self, tokens: Sequence[str], forms: list[Syllables]) -> None:
+    def undo_slips(self, places: Iterable[int], tokens: Sequence[str], forms: list[Syllables]) -> None:
         """Put known words in place of slips that their neighbours explain."""
-        for at, word in enumerate(tokens):
-            if not self.may_be_slip(word) or len(forms[at]) != 1:
+        for at in places:
+            if len(forms[at]) != 1:
                 continue
             before = forms[at - 1][-1][0] if at and forms[at - 1] else ""
             after = forms[at + 1][0][0] if at + 1 < len(forms) and forms[at + 1] else ""
             found = self._slips.meant(before, forms[at][0][0], after)
             if found is not None:
                 plain, marked = found
-                forms[at] = ((plain, plain if word.isascii() else marked),)
+                forms[at] = ((plain, plain if tokens[at].isascii() else marked),)
 
-    def _may_be_slip(self, word: str) -> bool:
+    def _meaning(self, word: str) -> tuple[Syllables, bool]:
+        """The syllables a word stands for, and whether it may be a slip for another word."""
+        syllables = self._read(word) if word else ()
+        return syllables, self._may_be_slip(word, syllables)
+
+    def _may_be_slip(self, word: str, syllables: Syllables) -> bool:
         """Whether the word is nothing that is known, but little is missing."""
         plain, marked = fold_word(word)
         return (
@@ -305,7 +309,7 @@ class Spelling:
             and plain not in self._foreign
             and plain not in self._words
             and not self._is_syllable(marked)
-            and self.read(word) == ((plain, marked),)
+            and syllables == ((plain, marked),)
         )
 
     def knows(self, word: str) -> bool:
@@ -316,18 +320,18 @@ class Spelling:
         """The syllables a word stands for, each plain and marked."""
         if (short := self._short.get(word)) is not None:
             return short
-        plain, marked = fold_word(word)
+        plain, marked = form = fold_word(word)
         if (
             len(word) > _MAX_JOINED_LETTERS
             or plain in self._foreign
             or plain in self._words
             or self._is_syllable(marked)
         ):
-            return ((plain, marked),)
+            return (form,)
         for guess in (self._undrawn, self._typed, self._sounded, self._spelled_in_numbers):
             if (found := guess(word, plain)) is not None:
                 return self._short.get(found) or (fold_word(found),)
-        return self._numbered_place(word) or self._split(word, plain) or ((plain, marked),)
+        return self._numbered_place(word) or self._split(word, plain) or (form,)
 
     def _is_syllable(self, marked: str) -> bool:
         bare = marked.rstrip(_TONE_SIGNS)
@@ -461,25 +465,25 @@ _SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*]{1,2}){2,9}[^\W\d_](?![
 
 
 class _Cut(NamedTuple):
-    """A text cut into tokens, before anybody says what they stand for; everything but the text is by token.
+    """A text cut into tokens, before anybody says what they stand for.
 
     Attributes:
-        text: cleaned.
+        forms: each token without and with its marks.
+        words: the same as words.
         may_be_spaced_out: whether there are enough single letters for a word written "c h á y".
     """
 
-    text: str
     tokens: Sequence[str]
     gaps: Sequence[str]
+    forms: Sequence[tuple[str, str]]
+    words: "Words"
     may_be_spaced_out: bool
-    is_accented: tuple[bool, ...]
-    ends_clause: tuple[bool, ...]
-    sentence: tuple[int, ...]
 
     def first(self, count: int) -> "_Cut":
         """As if the text ended after so many tokens."""
-        tokens, gaps = self.tokens[:count], self.gaps[:count]
-        return _Cut(self.text, tokens, gaps, self.may_be_spaced_out, *_layout(tokens, gaps))
+        return _cut_of(
+            self.words.typed, self.tokens[:count], self.gaps[:count], may_be_spaced_out=self.may_be_spaced_out
+        )
 
 
 def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
@@ -492,17 +496,19 @@ def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str
     """
     cut = _cut(text[:MAX_CHARACTERS])
     if spelling is None:
-        forms = list(map(fold_word, cut.tokens))
-    else:
-        meant = _without_disguise(cut, spelling)
-        if meant != cut.text:
-            cut = _cut_clean(meant, _in_latin(meant.lower()))
-        syllables = _meant(cut, spelling, left_out | spelling.left_out(cut.tokens))
-        forms = list(itertools.chain.from_iterable(syllables))
-        if len(forms) != len(syllables) or () in syllables:
-            return _spread(cut, syllables)
-    plain, marked = zip(*forms, strict=True) if forms else ((), ())
-    return Words(plain, marked, cut.is_accented, cut.ends_clause, cut.sentence, cut.text)
+        return cut.words
+    meant = _without_disguise(cut, spelling)
+    if meant != cut.words.typed:
+        cut = _cut_clean(meant, _in_latin(meant.lower()))
+    syllables = _meant(cut, spelling, left_out | spelling.left_out(cut.tokens))
+    forms = list(itertools.chain.from_iterable(syllables))
+    if len(forms) != len(syllables) or () in syllables:
+        return _spread(cut, syllables)
+    if forms == cut.forms:
+        return cut.words
+    plain, marked = zip(*forms, strict=True)
+    as_typed = cut.words
+    return Words(plain, marked, as_typed.is_accented, as_typed.ends_clause, as_typed.sentence, as_typed.typed)
 
 
 def sentences_of(text: str) -> list[str]:
@@ -549,17 +555,15 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
 def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     """Whether these words mean the same without their neighbours, which may tell slips and words spaced out."""
     return not tokens or not (
-        spelling.may_be_slip(tokens[0])
-        or spelling.may_be_slip(tokens[-1])
+        spelling.meaning(tokens[0])[1]
+        or spelling.meaning(tokens[-1])[1]
         or list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
     )
 
 
-@lru_cache(
-    maxsize=1_024
-)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
+@lru_cache(maxsize=512)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
 def _cut(text: str) -> _Cut:
-    if _is_ordinary(text):
+    if text.isascii() or _is_ordinary(text):
         return _cut_clean(text, text.lower())
     clean = _clean(text)
     return _cut_clean(clean, _in_latin(clean.lower()))
@@ -571,29 +575,36 @@ def _in_latin(lower: str) -> str:
 
 def _cut_clean(original: str, lower: str) -> _Cut:
     parts = _WORD.split(lower)
-    every = parts[1::2]
-    tokens, gaps = every[:MAX_WORDS], parts[2 : 2 * MAX_WORDS + 2 : 2]
-    may_be_spaced_out = list(map(len, every)).count(1) >= SPACED_OUT_LETTERS
-    return _Cut(original, tokens, gaps, may_be_spaced_out, *_layout(tokens, gaps))
+    tokens, gaps = parts[1::2], parts[2::2]
+    may_be_spaced_out = list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
+    return _cut_of(original, tokens[:MAX_WORDS], gaps[:MAX_WORDS], may_be_spaced_out=may_be_spaced_out)
+
+
+def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], *, may_be_spaced_out: bool) -> _Cut:
+    forms = list(map(fold_word, tokens))
+    plain, marked = zip(*forms, strict=True) if forms else ((), ())
+    return _Cut(tokens, gaps, forms, Words(plain, marked, *_layout(tokens, gaps), text), may_be_spaced_out)
 
 
 def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:
     """By token: is its sentence written with diacritics, does it end a clause, the number of its sentence."""
     count = len(tokens)
-    ends, sentence, accented = [False] * count, [0] * count, [False] * count
-    first = number = 0
+    ends = [False] * count
+    stops: list[int] = []
     for at, gap in enumerate(gaps):
-        if gap == " ":
-            continue
-        ends[at], ends_sentence = _gap_ends(gap[:4])
-        if ends_sentence:
-            end = at + 1
-            sentence[first:end] = [number] * (end - first)
-            accented[first:end] = [_is_accented(tokens[first:end])] * (end - first)
-            first, number = end, number + 1
-    if first < count:
-        sentence[first:] = [number] * (count - first)
-        accented[first:] = [_is_accented(tokens[first:])] * (count - first)
+        if gap != " ":
+            ends[at], ends_sentence = _gap_ends(gap[:4])
+            if ends_sentence:
+                stops.append(at + 1)
+    if not stops or stops[-1] < count:
+        stops.append(count)
+    if len(stops) == 1:
+        return (_is_accented(tokens),) * count, tuple(ends), (0,) * count
+    accented: list[bool] = []
+    sentence: list[int] = []
+    for number, (start, stop) in enumerate(itertools.pairwise((0, *stops))):
+        accented += [_is_accented(tokens[start:stop])] * (stop - start)
+        sentence += [number] * (stop - start)
     return tuple(accented), tuple(ends), tuple(sentence)
 
 
@@ -605,10 +616,10 @@ def _is_accented(tokens: Sequence[str]) -> bool:
 
 def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
     """The text without signs for letters and without spaces inside words."""
-    text = cut.text
+    typed = text = cut.words.typed
     if "@" in text or "$" in text:
         text = _SIGN_FOR_A.sub("a", _SIGN_FOR_S.sub("s", text))
-    if cut.may_be_spaced_out or text is not cut.text:
+    if cut.may_be_spaced_out or text is not typed:
         text = _SPACED_OUT.sub(lambda run: _together(run.group(), spelling), text, count=MAX_SPACED_OUT)
     return text
 
@@ -621,16 +632,16 @@ def _spread(cut: _Cut, forms: list[Syllables]) -> Words:
         kept = bisect.bisect_left(stops, MAX_WORDS) + 1
         cut, forms, sizes, stops = cut.first(kept), forms[:kept], sizes[:kept], stops[:kept]
     ends = [False] * stops[-1]
-    for stop, ends_clause in zip(stops, cut.ends_clause, strict=True):
+    for stop, ends_clause in zip(stops, cut.words.ends_clause, strict=True):
         if ends_clause and stop:
             ends[stop - 1] = True
     plain, marked = zip(*itertools.chain.from_iterable(forms), strict=True) if ends else ((), ())
     return Words(
         plain,
         marked,
-        _repeated(cut.is_accented, sizes),
+        _repeated(cut.words.is_accented, sizes),
         tuple(ends),
-        _repeated(cut.sentence, sizes),
+        _repeated(cut.words.sentence, sizes),
     )
 
 
@@ -641,27 +652,27 @@ def _repeated(values: Sequence[T], sizes: Sequence[int]) -> tuple[T, ...]:
 def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syllables]:
     """What each token stands for; where two mean something together, the second one stands for both."""
     tokens, starts = cut.tokens, spelling.pair_starts
+    if not tokens:
+        return []
     if left_out:
         tokens = ["" if token in left_out else token for token in tokens]
-    forms = (
-        [spelling.read(token) if token else () for token in tokens] if left_out else list(map(spelling.read, tokens))
-    )
+    read, may_be_slip = zip(*map(spelling.meaning, tokens), strict=True)
+    forms = list(read)
     if not starts.isdisjoint(tokens):
-        for at in range(1, len(tokens)):
-            before = tokens[at - 1]
-            if before in starts and not cut.ends_clause[at - 1]:
-                pair = spelling.pair(before, tokens[at])
-                if pair is not None:
-                    forms[at - 1], forms[at] = (), pair
-    if True in map(spelling.may_be_slip, tokens):
-        spelling.undo_slips(tokens, forms)
+        for at in itertools.compress(range(len(tokens) - 1), map(starts.__contains__, tokens)):
+            if not cut.words.ends_clause[at] and (pair := spelling.pair(tokens[at], tokens[at + 1])) is not None:
+                forms[at], forms[at + 1] = (), pair
+    if True in may_be_slip:
+        spelling.undo_slips(itertools.compress(range(len(tokens)), may_be_slip), tokens, forms)
     return forms
 
 
-@lru_cache(maxsize=4_096)
-def _gap_ends(gap: str) -> tuple[bool, bool]:
-    """Whether what stands between two words ends a clause, and a sentence."""
+def _ends(gap: str) -> tuple[bool, bool]:
     return _CLAUSE_END.match(gap) is not None, _SENTENCE_END.match(gap) is not None
+
+
+_gap_ends = Remembered(_ends, 4_096).__getitem__
+"""Whether what stands between two words ends a clause, and a sentence."""
 
 
 def _together(run: str, spelling: Spelling) -> str:
@@ -687,73 +698,85 @@ class _Entry(Generic[T]):
     is_strict: bool
 
 
+Candidate = tuple[int, int, T]
+"""Where a phrase may stand, words `start` to `end` (excluded), and what belongs to it."""
+
+
 class PhraseTree(Generic[T]):
     """Phrases as a tree over their plain words: what starts alike is looked up once.
 
     Attributes:
+        children: by the next word; None where no phrase goes on.
         entry: what belongs to the phrases that end here.
     """
 
     __slots__ = ("children", "entry")
 
     def __init__(self) -> None:
-        self.children: dict[str, PhraseTree[T]] = {}
+        self.children: dict[str, PhraseTree[T]] | None = None
         self.entry: T | None = None
 
     def at(self, path: Iterable[str]) -> "PhraseTree[T]":
         """The node of these words; made if there is none."""
         node = self
         for word in path:
+            if node.children is None:
+                node.children = {}
             node = node.children.setdefault(word, PhraseTree())
         return node
 
-    def candidates(self, plain: Sequence[str]) -> list["Candidate[T]"]:
+    def candidates(self, plain: Sequence[str]) -> list[Candidate[T]]:
         """All phrases whose plain words stand there, by start and then by end."""
         found: list[Candidate[T]] = []
-        count = len(plain)
-        for start, first in enumerate(map(self.children.get, plain)):
-            node, end = first, start + 1
+        following = (*plain[1:], "")  # no phrase has an empty word
+        for start, first in enumerate(map((self.children or {}).get, plain)):
+            node, end = first, start
             while node is not None:
+                end += 1
                 if node.entry is not None:
                     found.append((start, end, node.entry))
-                node = node.children.get(plain[end]) if end < count else None
-                end += 1
+                if node.children is None:
+                    break
+                node = node.children.get(following[end - 1])
         return found
 
-    def beside(self, other: "PhraseTree[S]") -> "PhraseTree[tuple[T | None, S | None]]":
-        """Both trees as one, to be walked once; see `candidates_of_both`."""
-        both: PhraseTree[tuple[T | None, S | None]] = PhraseTree()
-        if self.entry is not None or other.entry is not None:
-            both.entry = (self.entry, other.entry)
-        for word in {**self.children, **other.children}:
-            one, two = self.children.get(word, PhraseTree[T]()), other.children.get(word, PhraseTree[S]())
-            both.children[word] = one.beside(two)
-        return both
 
+class TreePair(Generic[T, S]):
+    """Two trees beside each other, walked at once. A node is met in memory that is far away, so it has all at hand.
 
-Candidate = tuple[int, int, T]
-"""Where a phrase may stand, words `start` to `end` (excluded), and what belongs to it."""
+    Attributes:
+        children: as of `PhraseTree`.
+        one: the entry in the first tree.
+        other: the entry in the second tree.
+    """
 
+    __slots__ = ("children", "one", "other")
 
-def candidates_of_both(
-    tree: PhraseTree[tuple[T | None, S | None]], plain: Sequence[str]
-) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
-    """The candidates of two trees that stand beside each other."""
-    ones: list[Candidate[T]] = []
-    others: list[Candidate[S]] = []
-    following = (*plain[1:], "")  # no phrase has an empty word
-    for start, first in enumerate(map(tree.children.get, plain)):
-        node, end = first, start
-        while node is not None:
-            end += 1
-            if node.entry is not None:
-                one, other = node.entry
-                if one is not None:
-                    ones.append((start, end, one))
-                if other is not None:
-                    others.append((start, end, other))
-            node = node.children.get(following[end - 1])
-    return ones, others
+    def __init__(self, one: PhraseTree[T] | None, other: PhraseTree[S] | None) -> None:
+        self.one = one.entry if one else None
+        self.other = other.entry if other else None
+        ones, others = (one and one.children) or {}, (other and other.children) or {}
+        self.children: dict[str, TreePair[T, S]] | None = {
+            word: TreePair(ones.get(word), others.get(word)) for word in {**ones, **others}
+        } or None
+
+    def candidates(self, plain: Sequence[str]) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
+        """The candidates of both trees; see `PhraseTree`."""
+        ones: list[Candidate[T]] = []
+        others: list[Candidate[S]] = []
+        following = (*plain[1:], "")
+        for start, first in enumerate(map((self.children or {}).get, plain)):
+            node, end = first, start
+            while node is not None:
+                end += 1
+                if node.one is not None:
+                    ones.append((start, end, node.one))
+                if node.other is not None:
+                    others.append((start, end, node.other))
+                if node.children is None:
+                    break
+                node = node.children.get(following[end - 1])
+        return ones, others
 
 
 MIN_JOINED_LETTERS = 6
@@ -800,12 +823,13 @@ class PhraseIndex(Generic[T]):
 
     def fitting(self, words: Words, candidates: Iterable[Candidate[list[_Entry[T]]]]) -> list[Span[T]]:
         """The candidates of the tree that are written as they have to be."""
-        marked = words.marked
+        marked, accepts_bare = words.marked, self._accepts_bare
         return [
             Span(start, end, entry.value, entry.phrase)
             for start, end, entries in candidates
             for entry in entries
-            if entry.marked == marked[start:end] or self._fits(entry, words, start, end)
+            if entry.marked == marked[start:end]
+            or ((accepts_bare or not entry.is_strict) and self._fits(entry, words, start, end))
         ]
 
     def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:

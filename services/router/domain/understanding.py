@@ -7,7 +7,7 @@ model stands behind the same `Understanding` interface, with these safety rules 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import chain, filterfalse, islice
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,9 +17,9 @@ from services.router.domain.text import (
     PhraseIndex,
     Span,
     Spelling,
+    TreePair,
     Words,
     WritingBook,
-    candidates_of_both,
     fold,
     fold_sentences,
 )
@@ -256,15 +256,15 @@ class RuleUnderstanding:
         phrases += [(phrase, _NEGATION) for phrase in book.negations]
         phrases += [(phrase, _MASK) for phrase in book.masks]
         self._index: PhraseIndex[str] = PhraseIndex(phrases)
-        self._tree = self._index.tree.beside(lexicon.tree)
+        self._tree = TreePair(self._index.tree, lexicon.tree)
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
         self._english = frozenset(book.english)
-        self._rules_by_trigger: dict[str, list[tuple[int, Rule]]] = {}
+        self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
         for order, rule in enumerate(book.rules):
             for concept in (*rule.needs, *rule.unless):
                 if concept not in book.concepts and concept not in DERIVED:
                     raise ValueError(f"rule {rule.key} names the concept {concept}, which has no phrases")
-            self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule))
+            self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule, frozenset(rule.needs)))
         if missing := sorted({*chain.from_iterable(book.telling.values())} - set(lexicon.concepts)):
             raise ValueError(f"telling concepts are not in the lexicon: {', '.join(missing)}")
         if missing := sorted({*book.telling} - {*PRECEDENCE, *PROCEDURE_SUBTOPICS}):
@@ -317,7 +317,7 @@ class RuleUnderstanding:
         return [self._find(words, has_question_mark=False) for words in folded]  # the mark ends a sentence
 
     def _find(self, words: Words, *, has_question_mark: bool) -> Findings:
-        of_rules, of_lexicon = candidates_of_both(self._tree, words.plain)
+        of_rules, of_lexicon = self._tree.candidates(words.plain)
         spans = self._index.fitting(words, of_rules)
         found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
         return Findings(
@@ -379,18 +379,19 @@ class RuleUnderstanding:
         """Concepts found, those found behind a negation, and the phrases inside which nothing else is read."""
         spans = _without_chance_words(spans, words)
         masks = [span for span in spans if span.value == _MASK]
-        negation_ends = {span.end: span.start for span in spans if span.value == _NEGATION}
+        negation_ends = {span.end for span in spans if span.value == _NEGATION}
         found: dict[str, list[Span[str]]] = {}
         negated: dict[str, list[Span[str]]] = {}
         for span in spans:
-            if span.value in {_MASK, _NEGATION} or _is_covered(span, masks):
+            if span.value in {_MASK, _NEGATION} or (masks and _is_covered(span, masks)):
                 continue
-            target = negated if self._is_negated(span, words, negation_ends) else found
+            is_negated = negation_ends and self._is_negated(span, words, negation_ends)
+            target = negated if is_negated else found
             target.setdefault(span.value, []).append(span)
         _add_derived(found, has_question_mark=has_question_mark)
         return found, negated, masks
 
-    def _is_negated(self, span: Span[str], words: Words, negation_ends: Mapping[int, int]) -> bool:
+    def _is_negated(self, span: Span[str], words: Words, negation_ends: set[int]) -> bool:
         at = span.start
         while at > 0:
             if words.ends_clause[at - 1]:
@@ -407,10 +408,10 @@ class RuleUnderstanding:
         self, found: Mapping[str, Sequence[Span[str]]], negated: Mapping[str, Sequence[Span[str]]], words: Words
     ) -> list[Match]:
         matches: list[tuple[int, Match]] = []
-        for concept in {**negated, **found}:
-            for order, rule in self._rules_by_trigger.get(concept, ()):
-                pool = _both(found, negated) if rule.ignores_negation else found
-                if all(need in pool for need in rule.needs) and not _is_stopped(rule, pool, found, words):
+        for concept in {**negated, **found} if negated else found:
+            for order, rule, needs in self._rules_by_trigger.get(concept, ()):
+                pool = _both(found, negated) if negated and rule.ignores_negation else found
+                if pool.keys() >= needs and not _is_stopped(rule, pool, found, words):
                     if rule.within is not None and not _are_near(rule.needs, pool, rule.within):
                         continue
                     evidence = tuple(pool[need][0].phrase for need in rule.needs)
@@ -463,7 +464,7 @@ MAX_WORDS_AROUND_HELLO = 8
 
 def _says_more_than_hello(matches: Sequence[Match], words: Words) -> bool:
     """A polite opening before something that no rule knows: only a person can tell what it is."""
-    return all(m.rule.topic == "hello" for m in matches) and len(words) > MAX_WORDS_AROUND_HELLO
+    return len(words) > MAX_WORDS_AROUND_HELLO and all(m.rule.topic == "hello" for m in matches)
 
 
 def _with_its_marks(phrase: str) -> str:
@@ -477,6 +478,8 @@ _TIME = frozenset({"happening_now", "just_now"})
 def _without_chance_words(spans: Sequence[Span[str]], words: Words) -> list[Span[str]]:
     """Without diacritics one word of a longer phrase looks like another word: the "can" of "can cuoc" is no "cần"."""
     inside = {at for span in spans if span.end - span.start > 1 for at in range(span.start, span.end)}
+    if not inside:
+        return list(spans)
     return [
         span
         for span in spans
@@ -503,9 +506,11 @@ def _is_stopped(
     rule: Rule, pool: Mapping[str, Sequence[Span[str]]], found: Mapping[str, Sequence[Span[str]]], words: Words
 ) -> bool:
     """Whether something speaks against the rule. Against an emergency only what stands in the same sentence does."""
+    if found.keys().isdisjoint(rule.unless):
+        return False
+    if rule.category != "emergency":
+        return True
     stops = [span for stop in rule.unless for span in found.get(stop, ())]
-    if rule.category != "emergency" or not stops:
-        return bool(stops)
     stopped = {words.sentence[span.start] for span in stops}
     return all(words.sentence[span.start] in stopped for span in pool[rule.needs[0]])
 
@@ -559,7 +564,7 @@ LEAST_LETTERS = 3
 
 
 def _has_text(words: Words) -> bool:
-    said = [word for word in words.plain if not word.isdigit()]
+    said = list(islice(filterfalse(str.isdigit, words.plain), LEAST_WORDS))
     return len(said) >= LEAST_WORDS or any(len(word) >= LEAST_LETTERS for word in said)
 
 

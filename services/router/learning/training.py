@@ -22,7 +22,7 @@ from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
 from services.router.adapters.data_files import concept_files
-from services.router.adapters.model_files import FORMAT, as_kept, model_content, name_of, save_model
+from services.router.adapters.model_files import FORMAT, model_content, name_of, save_model
 from services.router.domain.feature_table import Numbers
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.text_model import Layers, ModelCard, TextModel, shares
@@ -71,7 +71,7 @@ class Trained:
 
     def model(self) -> TextModel:
         """Ready to score; rounded as in the files."""
-        return TextModel(self.card, self.features, as_kept(self.layers)[1])
+        return TextModel(self.card, self.features, self.layers.kept())
 
     def save(self, data_dir: Path) -> str:
         """Write the files; returns the model's name."""

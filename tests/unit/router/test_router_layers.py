@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from services.router.adapters.data_files import load_rules, load_understanding
 from services.router.adapters.model_files import current_model, load_model
-from services.router.domain.feature_table import FeatureTable
+from services.router.domain.feature_table import FeatureTable, Rows
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.layers import LayeredUnderstanding, Policy, is_answered_by_machine_alone
 from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, sentences_of
+from services.router.domain.text_model import Layers, TextModel
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
 from services.router.learning.variants import with_typos
@@ -108,6 +109,7 @@ def test_a_text_is_read_the_same_in_whatever_company() -> None:
 
 def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
     findings = [RULES.examine(example.text) for example in WRITTEN]
+    findings.append(RULES.examine(" ".join(example.text for example in WRITTEN)))  # more rows than one product takes
     model = UNDERSTANDING.model
 
     together = model.score_all(findings)
@@ -115,6 +117,21 @@ def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
     assert together == [model.score(one) for one in findings]
     asked = ("emergency", "crime_report")
     assert model.shares_of(asked, findings) == [tuple(one.categories[c] for c in asked) for one in together]
+
+
+def test_the_words_named_are_the_strongest_and_of_equals_the_first_of_the_alphabet() -> None:
+    features = ["w:ba", "w:an", "w:co", "b:an ba", "m:cô", "w:da"]
+    weights = np.array([[2, 0], [2, 0], [1, 0], [3, 0], [9, 0], [0, 2]], dtype=np.float32)
+    card = UNDERSTANDING.model.card.model_copy(
+        update={"categories": ("emergency", "other"), "subtopics": ("x",), "shown_features": len(features)}
+    )
+    layers = Layers(weights, np.zeros(2, np.float32), np.eye(2, 5, dtype=np.float32))
+    model = TextModel(card, features, layers.kept())
+
+    scores = model.score_all([RULES.examine(text) for text in ("đá cố an ba", "da", "")])
+
+    assert model.words_for(scores, ["emergency"] * 3) == [("an ba", "an", "ba"), (), ()]
+    assert model.words_for(scores, ["other"] * 3, count=1) == [("da",), ("da",), ()]
 
 
 ENDS = (". ", "\n", "; ", "…", '" . ', "). ", " ck.", " @ ", " c h á ", " xăn. cước ", " . . ", ".cmnd", " 😀! ", " а?")
@@ -139,9 +156,9 @@ def test_the_table_finds_the_features_that_training_reads() -> None:
     chance = np.random.default_rng(6)
     weights = chance.integers(-8, 8, (len(features), 3)).astype(np.float32)  # sums of whole numbers are exact
     texts = [example.text for example in WRITTEN]
-    findings = [RULES.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!")]
+    findings = [RULES.examine(text) for text in (*texts, "", "tạm trú tạm trú tam tru", "!!!", "?", " ".join(texts))]
 
-    found = FeatureTable(features, weights).sum(findings)
+    found = FeatureTable(features, Rows(weights.astype(np.int8), np.ones(len(features), np.float32))).sum(findings)
 
     for one, row in zip(findings, found.scores, strict=True):
         groups = zip(GROUPS, reader.read(one), strict=True)
@@ -149,7 +166,8 @@ def test_the_table_finds_the_features_that_training_reads() -> None:
             weights[known].sum(axis=0) * np.float32(group_weight(group, len(known))) for group, known in groups
         )
         assert row == pytest.approx(wanted, abs=1e-3)
-    assert set(found.owners.tolist()) == {at for at, one in enumerate(findings) if len(one.words)}
+    has_features = [len(one.words) > 0 or one.has_question_mark for one in findings]
+    assert set(found.owners.tolist()) == set(np.flatnonzero(has_features).tolist())
 
 
 def test_any_text_is_read_and_the_same_text_twice_gives_the_same_reading() -> None:
@@ -253,6 +271,20 @@ def test_what_names_a_danger_is_seen_by_a_person_and_says_why() -> None:
     assert reading.needs_person or reading.category in INCIDENTS
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dạ em cảm ơn chị đã nghe em nói, em ra lan can tầng mười tám hóng gió một chút",
+        "thôi khỏi gọi lại nha anh, em uống xong hũ rồi, ngủ đây",
+        "thank you officer, it was nice talking, the rope is ready",
+        "cam on moi nguoi, toi nhay day, dung buon",
+    ],
+)
+def test_who_takes_leave_is_seen_by_a_person_though_it_sounds_like_thanks(text: str) -> None:
+    assert not is_answered_by_machine_alone(read(text))
+    assert read(text).needs_person
+
+
 def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -> None:
     policy = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     known = {
@@ -261,7 +293,7 @@ def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -
         for key in yaml.safe_load(file.read_text("utf-8"))
     }
 
-    assert {*policy["incident_concepts"], *policy["crime_concepts"]} <= known
+    assert {*policy["incident_concepts"], *policy["person_concepts"]} <= known
 
 
 @pytest.mark.parametrize(
