@@ -281,8 +281,10 @@ def test_what_names_a_danger_is_seen_by_a_person_and_says_why() -> None:
     ],
 )
 def test_who_takes_leave_is_seen_by_a_person_though_it_sounds_like_thanks(text: str) -> None:
-    assert not is_answered_by_machine_alone(read(text))
-    assert read(text).needs_person
+    reading = read(text)
+
+    assert not is_answered_by_machine_alone(reading)
+    assert reading.needs_person or reading.category in INCIDENTS
 
 
 def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -> None:
