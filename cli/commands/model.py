@@ -14,6 +14,7 @@ from services.router.adapters.model_files import current_model, known_models, lo
 from services.router.learning.corpus import HeldOut, load_held_out, load_messages
 from services.router.learning.evaluation import as_text, evaluate, measures_of, write
 from services.router.offline import OfflineRouter
+from shared.garbage import collect_less_garbage
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 HeldOutFolder = Annotated[
@@ -49,9 +50,11 @@ async def _train(terminal: Terminal, messages: Path | None, *, is_promoted: bool
         ) from error
     data_dir = load_settings().data_dir
     examples = load_messages(messages or data_dir / "understanding" / "messages")
+    rules = load_rules(data_dir)
+    collect_less_garbage()
     trained = train(
         examples,
-        load_rules(data_dir),
+        rules,
         rules_hash=rules_digest(data_dir),
         say=lambda step: terminal.err.print(f"… {step}", markup=False),
     )
