@@ -253,16 +253,12 @@ def test_no_written_incident_is_left_to_a_machine() -> None:
     assert left_to_a_machine(texts) == []
 
 
-KNOWN_TO_BE_LEFT = 1
-"""A crime report that the model takes for a question with a share of 0.9998; mending it would be tuning on it."""
-
-
-def test_of_the_held_out_incidents_none_but_the_known_one_is_left_to_a_machine() -> None:
+def test_of_the_held_out_incidents_none_is_left_to_a_machine() -> None:
     held_out = load_held_out(DATA / "understanding" / "held_out")
     texts = [one.text for one in held_out if one.expected.category in INCIDENTS]
 
     assert len(texts) > 600
-    assert len(left_to_a_machine(texts)) <= KNOWN_TO_BE_LEFT
+    assert left_to_a_machine(texts) == []
 
 
 def test_what_names_a_danger_is_seen_by_a_person_and_says_why() -> None:
