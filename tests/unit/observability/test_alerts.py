@@ -5,7 +5,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import services.console.app
 import services.intake.app
 import services.notifier.app
 import services.router.app  # noqa: F401 - importing the services registers their metrics
-from stack.settings import StackSettings
 
 ROOT = Path(__file__).parents[3]
 OBSERVABILITY = ROOT / "observability"
@@ -48,16 +46,6 @@ def _ours() -> dict[str, set[str]]:
             for end in ("", "_total", "_bucket", "_count", "_sum"):
                 labels.setdefault(f"{name}{end}", set()).update(getattr(collector, "_labelnames", ()))
     return labels
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    """The program, from the PATH or from the cache."""
-    cached = StackSettings.load().hub_cache_dir / "prometheus/usr/bin/promtool"
-    found = shutil.which("promtool") or (str(cached) if cached.is_file() else None)
-    if found is None:
-        pytest.skip("NOT TESTED: promtool is not there (sh stack/prometheus.sh fetches it on Debian)")
-    return found
 
 
 def run_promtool(promtool: str, *arguments: str, folder: Path = OBSERVABILITY) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
 """Prometheus over the local hub asks what the containers' Prometheus asks."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -44,10 +43,7 @@ def test_the_rules_are_those_of_the_containers(tmp_path: Path) -> None:
     assert content["scrape_configs"][0]["job_name"] == "hub", "the alerts ask for this job"
 
 
-def test_prometheus_accepts_it(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("NOT TESTED: promtool is not on the PATH")
+def test_prometheus_accepts_it(promtool: str, tmp_path: Path) -> None:
     write_private(tmp_path / "targets.json", json.dumps(targets(STATE)))
     write_private(tmp_path / "prometheus.yml", json.dumps(configuration(tmp_path)))
 
