@@ -77,9 +77,14 @@ def _write_targets(home: Path, folder: Path) -> None:
     write_private(folder / "targets.json", json.dumps(targets(state), indent=1))
 
 
+def program(settings: StackSettings, name: str) -> str | None:
+    """Where `prometheus` or `promtool` is: on the PATH, or in the cache, where stack/prometheus.sh puts them."""
+    cached = settings.hub_cache_dir / "prometheus/usr/bin" / name
+    return shutil.which(name) or (str(cached) if cached.is_file() else None)
+
+
 def _prometheus(settings: StackSettings) -> str:
-    cached = settings.hub_cache_dir / "prometheus/usr/bin/prometheus"
-    found = shutil.which("prometheus") or (str(cached) if cached.is_file() else None)
+    found = program(settings, "prometheus")
     if found is None:
         raise StackError(
             "prometheus_missing",

@@ -47,7 +47,12 @@ class _Numbers(BaseModel):
     numbers: dict[str, EmergencyNumber]
 
 
-def _load(file: Path, model: type[M]) -> M:
+def load_file(file: Path, model: type[M]) -> M:
+    """What stands in a YAML file, checked.
+
+    Raises:
+        ConfigurationError: it is missing or wrong; the text says where.
+    """
     try:
         content: Any = yaml.load(file.read_text("utf-8"), _YAML)  # noqa: S506 - both are safe loaders
         return model.model_validate(content)
@@ -62,8 +67,8 @@ def load_rules(data_dir: Path) -> RuleUnderstanding:
         ConfigurationError: `rules/understanding.yaml`, `rules/writing.yaml` or the lexicon is missing or wrong.
     """
     file = data_dir / "rules" / "understanding.yaml"
-    book = _load(file, RuleBook)
-    writing = _load(data_dir / "rules" / "writing.yaml", WritingBook)
+    book = load_file(file, RuleBook)
+    writing = load_file(data_dir / "rules" / "writing.yaml", WritingBook)
     lexicon = load_lexicon(data_dir)
     try:
         return RuleUnderstanding(book, writing, lexicon)
@@ -88,7 +93,7 @@ def load_lexicon(data_dir: Path) -> Lexicon:
     """
     concepts: dict[str, list[str]] = {}
     for file in concept_files(data_dir):
-        for name, phrases in _load(file, _Concepts).root.items():
+        for name, phrases in load_file(file, _Concepts).root.items():
             if name in concepts:
                 raise ConfigurationError(f"{file}: the concept {name} is in another file too")
             concepts[name] = [phrase.strip() for phrase in phrases.split(",") if phrase.strip()]
@@ -129,7 +134,7 @@ def load_understanding(data_dir: Path, model: str | None = None) -> LayeredUnder
     Raises:
         ConfigurationError: a file is missing or wrong.
     """
-    policy = _load(data_dir / "rules" / "decision.yaml", Policy)
+    policy = load_file(data_dir / "rules" / "decision.yaml", Policy)
     return LayeredUnderstanding(load_rules(data_dir), load_model(data_dir, model), policy)
 
 
@@ -140,8 +145,8 @@ def load_unit_resolver(data_dir: Path, directory: Directory) -> UnitResolver:
         ConfigurationError: a file is missing or wrong, or the gazetteer names a ward that does not exist.
     """
     gazetteer = load_gazetteer(data_dir)
-    territories = _load(data_dir / "gazetteer" / "territories.yaml", Territories)
-    merger = _load(data_dir / "directory" / "new_wards.yaml", _NewWards)
+    territories = load_file(data_dir / "gazetteer" / "territories.yaml", Territories)
+    merger = load_file(data_dir / "directory" / "new_wards.yaml", _NewWards)
     slugs = {unit.slug for unit in directory.units}
     named = {*gazetteer.wards, *(ward for place in gazetteer.places for ward in place.wards), *territories.old_wards}
     named |= {ward for new in merger.new_wards for ward in new.old_wards}
@@ -161,7 +166,7 @@ def load_service_levels(data_dir: Path) -> ServiceLevels:
     Raises:
         ConfigurationError: `service_levels.yaml` is missing or wrong.
     """
-    return _load(data_dir / "service_levels.yaml", ServiceLevels)
+    return load_file(data_dir / "service_levels.yaml", ServiceLevels)
 
 
 def load_choices(data_dir: Path, directory: Directory) -> Choices:
@@ -170,8 +175,8 @@ def load_choices(data_dir: Path, directory: Directory) -> Choices:
     Raises:
         ConfigurationError: `broadcasts/choices.yaml` or `rules/writing.yaml` is missing or wrong.
     """
-    book = _load(data_dir / "broadcasts" / "choices.yaml", ChoiceBook)
-    writing = _load(data_dir / "rules" / "writing.yaml", WritingBook)
+    book = load_file(data_dir / "broadcasts" / "choices.yaml", ChoiceBook)
+    writing = load_file(data_dir / "rules" / "writing.yaml", WritingBook)
     return Choices(book, writing, directory.units)
 
 
@@ -181,9 +186,9 @@ def load_answers(data_dir: Path, *, allows_unapproved: bool) -> AnswerBook:
     Raises:
         ConfigurationError: a file is missing or wrong, or a text names something that does not exist.
     """
-    templates = _load(data_dir / "templates.yaml", Templates)
-    procedures = _load(data_dir / "procedures.yaml", _Procedures).procedures
-    numbers = _load(data_dir / "emergency_numbers.yaml", _Numbers).numbers
+    templates = load_file(data_dir / "templates.yaml", Templates)
+    procedures = load_file(data_dir / "procedures.yaml", _Procedures).procedures
+    numbers = load_file(data_dir / "emergency_numbers.yaml", _Numbers).numbers
     try:
         return AnswerBook(templates, procedures, numbers, allows_unapproved=allows_unapproved)
     except (KeyError, IndexError, ValueError) as error:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from services.router.adapters.data_files import load_file
 from services.router.domain.text import fold
 from services.router.domain.understanding import PROCEDURE_SUBTOPICS, Category, Urgency
 from services.router.offline import Line
@@ -41,9 +41,6 @@ OFFICERS = "officers"
 """The writer of what officers corrected."""
 
 LINE_BREAK = "⏎"
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The compiled one reads all messages in 1 s instead of 6; not every build of PyYAML has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +126,7 @@ def read_messages(file: Path) -> list[Example]:
     Raises:
         ConfigurationError: it is wrong.
     """
-    try:
-        content = _File.model_validate(yaml.load(file.read_text("utf-8"), _Loader))  # noqa: S506 - both are safe
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigurationError(f"{file}: {error}") from error
+    content = load_file(file, _File)
     return [
         Example(
             text=line.strip().replace(LINE_BREAK, "\n").strip(),
