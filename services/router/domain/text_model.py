@@ -69,24 +69,37 @@ class Scores:
     weights: Numbers = field(compare=False)
 
 
-@dataclass(frozen=True)
-class Layers:
-    """The trained arrays.
+class _Scoring:
+    """From the hidden units to the scores.
 
     Attributes:
-        rows: of each feature what it adds to each hidden unit.
-        bias: of each hidden unit what it is without any.
+        bias: of each hidden unit what it is without any feature.
         out: of each hidden unit what it adds to each score: the categories, a security tip's normal and high, the
             subtopics.
     """
 
-    rows: Numbers
     bias: Numbers
     out: Numbers
 
     def scores(self, sums: Numbers) -> Numbers:
         """The scores of texts whose features add up to `sums`."""
-        return _scores(sums, self.bias, self.out)
+        units = np.tanh(sums + self.bias)
+        # One row alone would be multiplied by another routine, which rounds otherwise: a text is read the same alone.
+        found: Numbers = (np.repeat(units, 2, axis=0) @ self.out)[:1] if len(units) == 1 else units @ self.out
+        return found
+
+
+@dataclass(frozen=True)
+class Layers(_Scoring):
+    """The trained arrays.
+
+    Attributes:
+        rows: of each feature what it adds to each hidden unit.
+    """
+
+    rows: Numbers
+    bias: Numbers
+    out: Numbers
 
     def kept(self) -> "KeptLayers":
         """As they are kept in files and read by."""
@@ -94,23 +107,12 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class KeptLayers:
+class KeptLayers(_Scoring):
     """The arrays of `Layers` as a router has them."""
 
     rows: Rows
     bias: Numbers
     out: Numbers
-
-    def scores(self, sums: Numbers) -> Numbers:
-        """The scores of texts whose features add up to `sums`."""
-        return _scores(sums, self.bias, self.out)
-
-
-def _scores(sums: Numbers, bias: Numbers, out: Numbers) -> Numbers:
-    units = np.tanh(sums + bias)
-    # One row alone would be multiplied by another routine, which rounds otherwise: a text is read the same alone.
-    found: Numbers = (np.repeat(units, 2, axis=0) @ out)[:1] if len(units) == 1 else units @ out
-    return found
 
 
 BATCH = 256
