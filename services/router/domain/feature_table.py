@@ -157,7 +157,7 @@ class FeatureTable:
         if len(self._forms) > MAX_FORMS:
             self._forget()
         count = len(findings)
-        texts = [[*map(self._forms.__getitem__, found.words.marked)] for found in findings]
+        texts = [[*map(self._forms.__getitem__, found.weighed.marked)] for found in findings]
         self._read_new_words()
         sizes = np.fromiter(map(len, texts), dtype=np.intp, count=count)
         forms = np.fromiter(chain.from_iterable(texts), dtype=np.intp, count=int(sizes.sum()))
@@ -199,7 +199,7 @@ class FeatureTable:
 
     def _named_in(self, found: Findings) -> list[int]:
         numbers = [*map(self._lexicon.__getitem__, found.lexicon), *map(self._found.__getitem__, found.found)]
-        numbers += self._lengths[bisect_left(LONG_TEXT_WORDS, len(found.words))]
+        numbers += self._lengths[bisect_left(LONG_TEXT_WORDS, len(found.weighed))]
         if found.has_question_mark:
             numbers.append(self._question_mark)
         if found.negated:

@@ -55,7 +55,7 @@ class FeatureReader:
 
     def read(self, findings: Findings) -> tuple[list[int], ...]:
         """Feature numbers of a text, each once, in one list for each of GROUPS; of parts, those of each plain word."""
-        words = findings.words
+        words = findings.weighed
         forms = dict.fromkeys(zip(words.plain, words.marked, strict=True))
         return (
             list(dict.fromkeys(chain.from_iterable(map(self._word, forms)))),
@@ -98,7 +98,7 @@ def concept_names(findings: Findings) -> list[str]:
 
 def form_names(findings: Findings) -> list[str]:
     """Length, first and last words and the like, as names of features."""
-    words = findings.words
+    words = findings.weighed
     count = len(words)
     names = [f"f:longer_than_{limit}" for limit in LONG_TEXT_WORDS if count > limit]
     if findings.has_question_mark:

@@ -9,7 +9,7 @@ import itertools
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
@@ -146,6 +146,17 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.plain)
+
+    def without(self, taken: Container[int]) -> "Words":
+        """The words at all other places."""
+        kept = [at not in taken for at in range(len(self))]
+        return Words(
+            tuple(itertools.compress(self.plain, kept)),
+            tuple(itertools.compress(self.marked, kept)),
+            tuple(itertools.compress(self.is_accented, kept)),
+            tuple(itertools.compress(self.ends_clause, kept)),
+            tuple(itertools.compress(self.sentence, kept)),
+        )
 
     def is_capital(self, at: int) -> bool:
         """Whether a word was typed in capitals; hardly ever asked, so that it is looked up only then."""

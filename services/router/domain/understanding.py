@@ -151,6 +151,8 @@ class RuleBook(BaseModel):
     Attributes:
         concepts: name to phrases; `=` before a phrase demands its diacritics.
         masks: phrases inside which nothing else is read: "phòng cháy" is no fire.
+        places: names that say where and not what; the model weighs nothing of them, and nothing else is read in them.
+        place_words: what stands before such a name and goes with it: "phường".
         negations: words that turn what follows into its opposite.
         negation_fillers: words that may stand between a negation and what it negates.
         english: words that only an English text has.
@@ -166,6 +168,8 @@ class RuleBook(BaseModel):
     negation_fillers: tuple[str, ...]
     english: tuple[str, ...]
     masks: tuple[str, ...]
+    places: tuple[str, ...] = ()
+    place_words: frozenset[str] = frozenset()
     bare_words: frozenset[str] = frozenset()
     person_below: float
     concepts: dict[str, tuple[str, ...]]
@@ -175,7 +179,8 @@ class RuleBook(BaseModel):
 
 Repairs = Literal["everything", "no_slips", "nothing"]
 
-_NEGATION, _MASK = "~negation", "~mask"
+_NEGATION, _MASK, _PLACE = "~negation", "~mask", "~place"
+_NO_CONCEPTS = frozenset({_NEGATION, _MASK, _PLACE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,7 @@ class Findings:
 
     Attributes:
         words: the words as they were meant.
+        weighed: those that the model weighs: without the names of places.
         found: concepts by name.
         negated: concepts behind a negation.
         masks: phrases inside which nothing else is read.
@@ -201,6 +207,7 @@ class Findings:
     """
 
     words: Words
+    weighed: Words
     found: Mapping[str, Sequence[Span[str]]]
     negated: Mapping[str, Sequence[Span[str]]]
     masks: Sequence[Span[str]]
@@ -255,9 +262,11 @@ class RuleUnderstanding:
         ]
         phrases += [(phrase, _NEGATION) for phrase in book.negations]
         phrases += [(phrase, _MASK) for phrase in book.masks]
+        phrases += [(_with_its_marks(name), _PLACE) for name in book.places]
         self._index: PhraseIndex[str] = PhraseIndex(phrases)
         self._tree = TreePair(self._index.tree, lexicon.tree)
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
+        self._place_words = frozenset(fold(" ".join(book.place_words)).plain)
         self._english = frozenset(book.english)
         self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
         for order, rule in enumerate(book.rules):
@@ -322,6 +331,7 @@ class RuleUnderstanding:
         found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
         return Findings(
             words=words,
+            weighed=self._without_places(words, spans),
             found=found,
             negated=negated,
             masks=masks,
@@ -330,6 +340,14 @@ class RuleUnderstanding:
             has_question_mark=has_question_mark,
             language="en" if self._is_english(words) else "vi",
         )
+
+    def _without_places(self, words: Words, spans: Sequence[Span[str]]) -> Words:
+        """The words but those of places: a fire is one wherever it is."""
+        taken = {at for span in spans if span.value == _PLACE for at in range(span.start, span.end)}
+        if not taken:
+            return words
+        taken |= {at - 1 for at in taken if at and words.plain[at - 1] in self._place_words}
+        return words.without(taken)
 
     def without_content(self, findings: Findings, context: MessageContext) -> Reading | None:
         """The reading of what says nothing; None where there is something to read."""
@@ -379,11 +397,12 @@ class RuleUnderstanding:
         """Concepts found, those found behind a negation, and the phrases inside which nothing else is read."""
         spans = _without_chance_words(spans, words)
         masks = [span for span in spans if span.value == _MASK]
+        covering = [span for span in spans if span.value in {_MASK, _PLACE}]
         negation_ends = {span.end for span in spans if span.value == _NEGATION}
         found: dict[str, list[Span[str]]] = {}
         negated: dict[str, list[Span[str]]] = {}
         for span in spans:
-            if span.value in {_MASK, _NEGATION} or (masks and _is_covered(span, masks)):
+            if span.value in _NO_CONCEPTS or (covering and _is_covered(span, covering)):
                 continue
             is_negated = negation_ends and self._is_negated(span, words, negation_ends)
             target = negated if is_negated else found
