@@ -11,6 +11,7 @@ from cli.settings import load_settings
 from cli.terminal import Terminal, run
 from services.router.adapters.data_files import load_rules
 from services.router.adapters.model_files import current_model, known_models, load_model, point_to, previous_model
+from services.router.learning.around import load_around
 from services.router.learning.corpus import HeldOut, load_held_out, load_messages
 from services.router.learning.evaluation import as_text, evaluate, measures_of, write
 from services.router.offline import OfflineRouter
@@ -55,6 +56,7 @@ async def _train(terminal: Terminal, messages: Path | None, *, is_promoted: bool
     trained = train(
         examples,
         rules,
+        load_around(data_dir),
         rules_hash=rules_digest(data_dir),
         say=lambda step: terminal.err.print(f"… {step}", markup=False),
     )
@@ -106,6 +108,7 @@ async def _evaluate(
     report = evaluate(
         items,
         OfflineRouter(data_dir, name),
+        load_around(data_dir),
         with_texts=with_texts,
         say=lambda step: terminal.err.print(f"… {step}", markup=False),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.router.domain.layers import SAFETY_PERSON, is_answered_by_machine_alone
 from services.router.domain.understanding import PRECEDENCE, MessageContext, Reading
+from services.router.learning.around import Around
 from services.router.learning.corpus import HeldOut
 from services.router.learning.variants import VARIANTS
 from services.router.offline import BEFORE_THE_MERGER, OfflineRouter, Understood
@@ -34,6 +35,7 @@ class Judged:
 def evaluate(
     items: Sequence[HeldOut],
     router: OfflineRouter,
+    around: Around,
     *,
     with_texts: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -43,6 +45,7 @@ def evaluate(
     Args:
         items: the messages.
         router: reads them.
+        around: what to put around each message to see whether it changes anything.
         with_texts: whether the worst errors come with their texts; who has read them no longer writes for the training
             as if they had not.
         say: told what is going on.
@@ -52,7 +55,7 @@ def evaluate(
     report = measured.figures
     base = report["macro_f1"]
     report["robustness"] = {}
-    for name, change in VARIANTS.items():
+    for name, change in (*VARIANTS.items(), ("around", around.for_measuring)):
         say(f"the same messages: {name}")
         changed = measures(_judge(items, router, change))
         report["robustness"][name] = {

@@ -9,6 +9,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from services.router.domain.feature_table import Numbers
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.text_model import Layers, ModelCard, TextModel, shares
 from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, Category, RuleUnderstanding
+from services.router.learning.around import Around
 from services.router.learning.corpus import Example, digest, usual_urgency
 from services.router.learning.network import NO_LABEL, SEEDS, Labels, Plan, Task, fit, joined
 from services.router.learning.processes import side_by_side
@@ -99,6 +101,7 @@ def rules_digest(data_dir: Path) -> str:
 def train(
     examples: Sequence[Example],
     rules: RuleUnderstanding,
+    around: Around,
     *,
     rules_hash: str = "",
     say: Progress = lambda _: None,
@@ -110,6 +113,7 @@ def train(
     Args:
         examples: labelled messages.
         rules: finds the concepts.
+        around: what people put around a matter.
         rules_hash: kept in the card.
         say: told what is going on.
         folds: in how many parts the writers are held back.
@@ -117,12 +121,13 @@ def train(
     """
     # One thread: sums in another order are other numbers.
     with threadpool_limits(limits=1):
-        return _train(list(examples), rules, rules_hash, say, folds, groups)
+        return _train(list(examples), rules, around, rules_hash, say, folds, groups)
 
 
 def _train(
     examples: list[Example],
     rules: RuleUnderstanding,
+    around: Around,
     rules_hash: str,
     say: Progress,
     folds: int,
@@ -131,7 +136,7 @@ def _train(
     say(f"reading {len(examples)} messages in four spellings")
     written = len(examples)
     everything = [*examples, *phrases_of(rules)]
-    data = _Data.of(everything, rules, groups)
+    data = _Data.of(everything, rules, around, groups)
     say(f"{len(data.features)} features; training on everything, and with writers held back in {folds} parts")
     layers, unseen = _fitted(data, everything, folds)
     card = _card(examples, data.first(written), unseen[:written], rules_hash)
@@ -155,8 +160,10 @@ class _Data:
         return replace(self, category=self.category[:count], subtopic=self.subtopic[:count], high=self.high[:count])
 
     @classmethod
-    def of(cls, examples: Sequence[Example], rules: RuleUnderstanding, groups: Sequence[str]) -> "_Data":
-        read = _read_all(examples, rules)
+    def of(
+        cls, examples: Sequence[Example], rules: RuleUnderstanding, around: Around, groups: Sequence[str]
+    ) -> "_Data":
+        read = _read_all(examples, rules, around)
         kept, shown = _kept(read)
         matrix = _matrix(read, kept, [group in groups for group in GROUPS])
         return cls(
@@ -226,13 +233,15 @@ EACH = 20
 """Reading an example takes as long as so many letters, whatever it holds, and its letters."""
 
 
-def _read_all(examples: Sequence[Example], rules: RuleUnderstanding) -> _Read:
+def _read_all(examples: Sequence[Example], rules: RuleUnderstanding, around: Around) -> _Read:
     """The texts of all examples, in two processes where there are many; the same numbers in one."""
     if len(examples) < WORTH_A_PROCESS:
-        return _read(examples, rules, 0)
+        return _read(examples, rules, around, 0)
     work = np.cumsum([len(example.text) + EACH for example in examples])
     half = int(np.searchsorted(work, work[-1] / 2))
-    first, second = side_by_side(lambda: _read(examples[:half], rules, 0), lambda: _read(examples[half:], rules, half))
+    first, second = side_by_side(
+        lambda: _read(examples[:half], rules, around, 0), lambda: _read(examples[half:], rules, around, half)
+    )
     return first.then(second)
 
 
@@ -244,7 +253,7 @@ class _Vocabulary(dict[str, int]):
         return number
 
 
-def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> _Read:
+def _read(examples: Sequence[Example], rules: RuleUnderstanding, around: Around, start: int) -> _Read:
     vocabulary = _Vocabulary()
     reader = FeatureReader(vocabulary.__getitem__)
     # Flat arrays: as lists of lists a whole corpus takes three times as long to keep.
@@ -254,9 +263,13 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, start: int) -> 
     for at, example in enumerate(examples, start):
         read: dict[str, int] = {}
         met: set[int] = set()
-        for text, counts in for_training(example.text):
+        as_written = rules.examine(example.text)
+        put_around = partial(
+            around.for_training, example.text, example.category, is_english=as_written.language == "en"
+        )
+        for text, counts in for_training(example.text, put_around):
             if text not in read:
-                for one in reader.read(rules.examine(text)):
+                for one in reader.read(as_written if text == example.text else rules.examine(text)):
                     found.extend(one)
                     sizes.append(len(one))
                     met.update(one)

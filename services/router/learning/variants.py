@@ -173,12 +173,18 @@ _NOISY: tuple[Callable[[str], str], ...] = (
 )
 
 
-def for_training(text: str) -> list[tuple[str, float]]:
-    """A text with the variants it is trained with, and how much each counts."""
-    noisy = _NOISY[zlib.crc32(text.encode()) % len(_NOISY)](text)
+def for_training(text: str, around: Callable[[str], str]) -> list[tuple[str, float]]:
+    """A text with the variants it is trained with, and how much each counts.
+
+    Args:
+        text: as written.
+        around: the text with something around it, for the copy of this name.
+    """
+    noisy = _NOISY[zlib.crc32(text.encode()) % len(_NOISY)](around("noisy"))
+    mistyped = with_typos(around("mistyped"), 0.1)
     return [
         (text, 1.0),
         (without_diacritics(text), 0.5),
         (noisy, 0.7),
-        (without_diacritics(with_typos(text, 0.1)) if len(text) % 2 else with_typos(text, 0.1), 0.9),
+        (without_diacritics(mistyped) if len(text) % 2 else mistyped, 0.9),
     ]

@@ -10,13 +10,14 @@ from services.router.adapters.data_files import load_rules
 from services.router.adapters.model_files import current_model, load_model, point_to, previous_model
 from services.router.domain.text_model import Layers
 from services.router.learning import network, training
+from services.router.learning.around import load_around
 from services.router.learning.corpus import load_messages
 from services.router.learning.network import Plan, joined
 from services.router.learning.processes import side_by_side
 from services.router.learning.training import parts_of, train
 from tests.unit.router.fakes import DATA
 
-RULES = load_rules(DATA)
+RULES, AROUND = load_rules(DATA), load_around(DATA)
 SOME = load_messages(DATA / "understanding" / "messages")[::50]
 
 
@@ -25,9 +26,9 @@ def test_the_same_messages_give_the_same_bytes_and_others_do_not(
 ) -> None:
     phrases = training.phrases_of(RULES)[::25]
     monkeypatch.setattr(training, "phrases_of", lambda _: phrases)
-    first, other = (train(some, RULES, folds=2) for some in (SOME, SOME[:-1]))
+    first, other = (train(some, RULES, AROUND, folds=2) for some in (SOME, SOME[:-1]))
     monkeypatch.setattr(training, "WORTH_A_PROCESS", 1)
-    second = train(SOME, RULES, folds=2)  # read in two processes
+    second = train(SOME, RULES, AROUND, folds=2)  # read in two processes
 
     name = first.save(tmp_path)
     assert second.save(tmp_path) == name == first.name()
