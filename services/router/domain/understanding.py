@@ -454,8 +454,9 @@ class RuleUnderstanding:
         )
 
 
-DERIVED = frozenset({"only_past", "only_thanks"})
-"""Concepts that are made of others: told as past and not as present; thanks without a question."""
+DERIVED = frozenset({"only_past", "only_thanks", "only_real"})
+"""Concepts that are made of others: told as past and not as present; thanks without a question; a crime suffered and
+not only supposed."""
 
 
 def _add_derived(found: dict[str, list[Span[str]]], *, has_question_mark: bool) -> None:
@@ -463,6 +464,8 @@ def _add_derived(found: dict[str, list[Span[str]]], *, has_question_mark: bool) 
         found["only_past"] = found["past"]
     if "thanks" in found and "asking" not in found and not has_question_mark:
         found["only_thanks"] = found["thanks"]
+    if "suffered" in found and "supposed" not in found:
+        found["only_real"] = found["suffered"]
 
 
 MAX_WORDS_AROUND_HELLO = 8
