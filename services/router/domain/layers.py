@@ -93,6 +93,9 @@ SAFETY_PERSON = "safety.may_be_incident"
 """Reason code of a reading that a person sees for safety, not because the machine is unsure."""
 
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
+_ACCUSING: frozenset[Category] = frozenset({"complaint", "crime_report"})
+"""An officer who beats somebody is accused of a crime: that too never goes to the accused unit."""
+
 _MAX_SENTENCES = 12
 _RAISING = ("emergency_from_in_sentence", "incident_from", "incident_from_in_sentence")
 _ANY_TIME = datetime(2025, 6, 30, tzinfo=UTC)
@@ -262,7 +265,7 @@ class LayeredUnderstanding:
             topics=topics,
             doubts=_rivals(category, share),
             evidence=tuple(dict.fromkeys([*chain.from_iterable([m.evidence for m in matches]), *words]))[:12],
-            accuses_staff=category == "complaint" and findings.accuses_staff,
+            accuses_staff=category in _ACCUSING and findings.accuses_staff,
             cancels=choice.cancels,
             asks_for_person=findings.asks_for_person,
             language=findings.language,

@@ -126,6 +126,9 @@ class Rule(BaseModel):
         needs: concepts that must all be found and not be negated.
         unless: concepts of which none may be found.
         within: at most so many words between the first needed concept and each other.
+        in_order: the others come after the first, which is who did it.
+        apart_from: concepts of which none may stand between the first and another, nor over the first.
+        not_after: concepts of which none may stand just before the first: who is called or asked has done nothing.
         topic: finer key; of a procedure it may name the subtopic's part.
         high: a security tip that is happening now or dangerous.
         confidence: how often it is right, from the messages it was written on.
@@ -138,6 +141,9 @@ class Rule(BaseModel):
     needs: tuple[str, ...] = Field(min_length=1)
     unless: tuple[str, ...] = ()
     within: int | None = None
+    in_order: bool = False
+    apart_from: tuple[str, ...] = ()
+    not_after: tuple[str, ...] = ()
     subtopic: str | None = None
     topic: str | None = None
     high: bool = False
@@ -270,7 +276,7 @@ class RuleUnderstanding:
         self._english = frozenset(book.english)
         self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
         for order, rule in enumerate(book.rules):
-            for concept in (*rule.needs, *rule.unless):
+            for concept in (*rule.needs, *rule.unless, *rule.apart_from, *rule.not_after):
                 if concept not in book.concepts and concept not in DERIVED:
                     raise ValueError(f"rule {rule.key} names the concept {concept}, which has no phrases")
             self._rules_by_trigger.setdefault(rule.needs[0], []).append((order, rule, frozenset(rule.needs)))
@@ -431,7 +437,7 @@ class RuleUnderstanding:
             for order, rule, needs in self._rules_by_trigger.get(concept, ()):
                 pool = _both(found, negated) if negated and rule.ignores_negation else found
                 if pool.keys() >= needs and not _is_stopped(rule, pool, found, words):
-                    if rule.within is not None and not _are_near(rule.needs, pool, rule.within):
+                    if rule.within is not None and not _are_near(rule, pool, rule.within, found, words):
                         continue
                     evidence = tuple(pool[need][0].phrase for need in rule.needs)
                     matches.append((order, Match(rule, evidence)))
@@ -467,8 +473,9 @@ class RuleUnderstanding:
         )
 
 
-DERIVED = frozenset({"only_past", "only_thanks"})
-"""Concepts that are made of others: told as past and not as present; thanks without a question."""
+DERIVED = frozenset({"only_past", "only_thanks", "only_real"})
+"""Concepts that are made of others: told as past and not as present; thanks without a question; a crime suffered and
+not only supposed."""
 
 
 def _add_derived(found: dict[str, list[Span[str]]], *, has_question_mark: bool) -> None:
@@ -476,6 +483,8 @@ def _add_derived(found: dict[str, list[Span[str]]], *, has_question_mark: bool) 
         found["only_past"] = found["past"]
     if "thanks" in found and "asking" not in found and not has_question_mark:
         found["only_thanks"] = found["thanks"]
+    if "suffered" in found and "supposed" not in found:
+        found["only_real"] = found["suffered"]
 
 
 MAX_WORDS_AROUND_HELLO = 8
@@ -534,10 +543,43 @@ def _is_stopped(
     return all(words.sentence[span.start] in stopped for span in pool[rule.needs[0]])
 
 
-def _are_near(needs: Sequence[str], found: Mapping[str, Sequence[Span[str]]], within: int) -> bool:
+def _are_near(
+    rule: Rule,
+    pool: Mapping[str, Sequence[Span[str]]],
+    within: int,
+    found: Mapping[str, Sequence[Span[str]]],
+    words: Words,
+) -> bool:
+    firsts: Iterable[Span[str]] = pool[rule.needs[0]]
+    others = [pool[need] for need in rule.needs[1:]]
+    if not rule.in_order:
+        return any(all(any(_gap(first, one) <= within for one in spans) for spans in others) for first in firsts)
+    called = [span for concept in rule.not_after for span in found.get(concept, ())]
+    between = [span for concept in rule.apart_from for span in found.get(concept, ())]
+    firsts = [first for first in firsts if not any(_is_just_before(span, first, words) for span in called)]
     return any(
-        all(any(_gap(first, other) <= within for other in found[need]) for need in needs[1:])
-        for first in found[needs[0]]
+        all(any(_leads_to(first, one, within, between, words) for one in spans) for spans in others)
+        for first in firsts
+    )
+
+
+WORDS_BEFORE_WHO = 2
+"""Of "nhờ mấy anh công an": words between the call and who is called."""
+
+
+def _is_just_before(span: Span[str], first: Span[str], words: Words) -> bool:
+    return (
+        span.start < first.start <= span.end + WORDS_BEFORE_WHO
+        and True not in words.ends_clause[span.end - 1 : first.start]
+    )
+
+
+def _leads_to(first: Span[str], one: Span[str], within: int, between: Sequence[Span[str]], words: Words) -> bool:
+    """Whether what was done follows who did it in the same sentence, with nobody else between."""
+    return (
+        0 <= one.start - first.end <= within
+        and words.sentence[first.start] == words.sentence[one.start]
+        and not any(span.start < one.start and first.start < span.end for span in between)
     )
 
 
