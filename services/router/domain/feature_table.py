@@ -214,7 +214,7 @@ def _each_once(found: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indic
     owners, numbers = (np.concatenate(one) for one in zip(*found, strict=True))
     is_known = numbers != UNKNOWN
     bits = int(numbers.max(initial=0)).bit_length()
-    together = np.sort((owners[is_known] << bits) | numbers[is_known])
+    together = np.sort((owners[is_known] << bits) | numbers[is_known], kind="stable")  # made of runs: half the time
     is_first = np.append(True, together[1:] != together[:-1])[: len(together)]  # np.unique takes four times as long
     once = together[is_first]
     return once >> bits, once & ((1 << bits) - 1)

@@ -12,7 +12,7 @@ Source: ADR 0010.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Annotated
@@ -33,6 +33,7 @@ from services.router.domain.understanding import (
     RuleUnderstanding,
     Urgency,
 )
+from services.router.domain.values import immutable
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -314,7 +315,7 @@ class LayeredUnderstanding:
         return cost > policy.person_above
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Matter:
     """A text that says something, and what was found in it."""
 
@@ -322,7 +323,7 @@ class _Matter:
     findings: Findings
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Choice:
     """The category of a text, and what made it so other than the model."""
 

@@ -5,7 +5,6 @@ model stands behind the same `Understanding` interface, with these safety rules 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, filterfalse, islice
 from typing import Literal, Protocol
@@ -23,6 +22,7 @@ from services.router.domain.text import (
     fold,
     fold_sentences,
 )
+from services.router.domain.values import immutable
 from shared.events import Language, MessageKind
 
 Category = Literal["emergency", "crime_report", "security_tip", "complaint", "procedure", "greeting", "other"]
@@ -56,7 +56,7 @@ PROCEDURE_SUBTOPICS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class MessageContext:
     """What is known around a text.
 
@@ -73,7 +73,7 @@ class MessageContext:
     has_open_case: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reading:
     """What a message is about.
 
@@ -178,7 +178,7 @@ Repairs = Literal["everything", "no_slips", "nothing"]
 _NEGATION, _MASK = "~negation", "~mask"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Match:
     """A rule that matches, with the phrases of our lists that made it match."""
 
@@ -186,7 +186,7 @@ class Match:
     evidence: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Findings:
     """What was found in a text, before anybody decides what it means.
 
