@@ -718,7 +718,9 @@ class Span(NamedTuple, Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Generic[T]):
+class Entry(Generic[T]):
+    """A phrase as it is written, and what it stands for."""
+
     marked: tuple[str, ...]
     value: T
     phrase: str
@@ -772,44 +774,6 @@ class PhraseTree(Generic[T]):
         return found
 
 
-class TreePair(Generic[T, S]):
-    """Two trees beside each other, walked at once. A node is met in memory that is far away, so it has all at hand.
-
-    Attributes:
-        children: as of `PhraseTree`.
-        one: the entry in the first tree.
-        other: the entry in the second tree.
-    """
-
-    __slots__ = ("children", "one", "other")
-
-    def __init__(self, one: PhraseTree[T] | None, other: PhraseTree[S] | None) -> None:
-        self.one = one.entry if one else None
-        self.other = other.entry if other else None
-        ones, others = (one and one.children) or {}, (other and other.children) or {}
-        self.children: dict[str, TreePair[T, S]] | None = {
-            word: TreePair(ones.get(word), others.get(word)) for word in {**ones, **others}
-        } or None
-
-    def candidates(self, plain: Sequence[str]) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
-        """The candidates of both trees; see `PhraseTree`."""
-        ones: list[Candidate[T]] = []
-        others: list[Candidate[S]] = []
-        following = (*plain[1:], "")
-        for start, first in enumerate(map((self.children or {}).get, plain)):
-            node, end = first, start
-            while node is not None:
-                end += 1
-                if node.one is not None:
-                    ones.append((start, end, node.one))
-                if node.other is not None:
-                    others.append((start, end, node.other))
-                if node.children is None:
-                    break
-                node = node.children.get(following[end - 1])
-        return ones, others
-
-
 MIN_JOINED_LETTERS = 6
 
 
@@ -828,13 +792,13 @@ class PhraseIndex(Generic[T]):
             accepts_bare: names are often written bare in a text that has marks: "ở hiep thanh 13 đó".
         """
         self._accepts_bare = accepts_bare
-        self.tree: PhraseTree[list[_Entry[T]]] = PhraseTree()
+        self.tree: PhraseTree[list[Entry[T]]] = PhraseTree()
         for phrase, value in phrases:
             self._add(phrase, value)
 
     def _add(self, phrase: str, value: T) -> None:
         words = fold(phrase.removeprefix("="))
-        entry = _Entry(words.marked, value, phrase, phrase.startswith("="))
+        entry = Entry(words.marked, value, phrase, phrase.startswith("="))
         self._put(words.plain, entry)
         joined = "".join(words.plain)
         if len(words) > 1 and len(joined) >= MIN_JOINED_LETTERS and not entry.is_strict and joined.isalpha():
@@ -842,7 +806,7 @@ class PhraseIndex(Generic[T]):
             marked = fold(phrase.replace(" ", "")).marked
             self._put((joined,), replace(entry, marked=marked))
 
-    def _put(self, path: Sequence[str], entry: _Entry[T]) -> None:
+    def _put(self, path: Sequence[str], entry: Entry[T]) -> None:
         node = self.tree.at(path)
         if node.entry is None:
             node.entry = []
@@ -852,7 +816,7 @@ class PhraseIndex(Generic[T]):
         """All phrases in the words, or those that begin at `starts`; overlapping ones too, in order of their start."""
         return self.fitting(words, self.tree.candidates(words.plain, starts))
 
-    def fitting(self, words: Words, candidates: Iterable[Candidate[list[_Entry[T]]]]) -> list[Span[T]]:
+    def fitting(self, words: Words, candidates: Iterable[Candidate[list[Entry[T]]]]) -> list[Span[T]]:
         """The candidates of the tree that are written as they have to be."""
         marked, accepts_bare = words.marked, self._accepts_bare
         return [
@@ -863,7 +827,7 @@ class PhraseIndex(Generic[T]):
             or ((accepts_bare or not entry.is_strict) and self._fits(entry, words, start, end))
         ]
 
-    def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:
+    def _fits(self, entry: Entry[T], words: Words, start: int, end: int) -> bool:
         """Whether words with other marks than the phrase's may be meant for it."""
         written, bare = words.marked[start:end], words.plain[start:end]
         if self._accepts_bare:
