@@ -236,6 +236,16 @@ _LONGEST_SYLLABLE = 7
 
 Syllables = tuple[tuple[str, str], ...]
 
+Token = tuple[str, str, bool]
+"""A word as it is written, without and with its marks, and whether it may stand for anything but itself."""
+
+
+def _as_typed(word: str) -> Token:
+    return (*fold_word(word), False)
+
+
+_typed_token = Remembered(_as_typed).__getitem__
+
 
 class Spelling:
     """What hasty fingers meant, word by word: teencode, Telex and VNI leftovers, drawn-out and joined words.
@@ -271,7 +281,7 @@ class Spelling:
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
         self.meaning = Remembered(self._meaning).__getitem__
-        self.may_change = Remembered(self._may_change).__getitem__
+        self.token = Remembered(self._token).__getitem__
         self._is_strange = Remembered(self._is_unknown).__getitem__
 
     def left_out(self, tokens: Sequence[str]) -> frozenset[str]:
@@ -306,9 +316,9 @@ class Spelling:
         syllables = self._read(word) if word else ()
         return syllables, self._may_be_slip(word, syllables)
 
-    def _may_change(self, word: str) -> bool:
-        """Whether a word may stand for anything but itself; most do not."""
-        return self.meaning(word) != ((fold_word(word),), False) or word in self.pair_starts
+    def _token(self, word: str) -> Token:
+        form = fold_word(word)
+        return (*form, self.meaning(word) != ((form,), False) or word in self.pair_starts)
 
     def _may_be_slip(self, word: str, syllables: Syllables) -> bool:
         """Whether the word is nothing that is known, but little is missing."""
@@ -477,22 +487,23 @@ class _Cut(NamedTuple):
     """A text cut into tokens, before anybody says what they stand for.
 
     Attributes:
-        forms: each token without and with its marks.
         words: the same as words.
+        may_change: whether a token may stand for anything but itself.
         may_be_spaced_out: whether there are enough single letters for a word written "c h á y".
     """
 
     tokens: Sequence[str]
     gaps: Sequence[str]
-    forms: Sequence[tuple[str, str]]
     words: "Words"
+    may_change: Sequence[bool]
     may_be_spaced_out: bool
 
     def first(self, count: int) -> "_Cut":
         """As if the text ended after so many tokens."""
-        return _cut_of(
-            self.words.typed, self.tokens[:count], self.gaps[:count], may_be_spaced_out=self.may_be_spaced_out
-        )
+        tokens, gaps = self.tokens[:count], self.gaps[:count]
+        words = self.words
+        shorter = Words(words.plain[:count], words.marked[:count], *_layout(tokens, gaps), words.typed)
+        return _Cut(tokens, gaps, shorter, self.may_change[:count], self.may_be_spaced_out)
 
 
 def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
@@ -506,26 +517,24 @@ def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str
     typed = text[:MAX_CHARACTERS]
     if spelling is None:
         return _as_written[typed]
-    cut = _cut(typed)
-    _as_written.keep(typed, cut.words)
+    cut = _cut(typed, spelling.token)
+    words = _as_written.keep(typed, cut.words)
     meant = _without_disguise(cut, spelling)
-    if meant != cut.words.typed:
-        cut = _cut_clean(meant, _in_latin(meant.lower()))
-    may_change = list(map(spelling.may_change, cut.tokens))
+    if meant != words.typed:
+        cut = _cut_clean(meant, _in_latin(meant.lower()), spelling.token)
+        words = cut.words
     left_out |= spelling.left_out(cut.tokens)
+    may_change = cut.may_change
     if left_out:
-        may_change = [token in left_out or changes for token, changes in zip(cut.tokens, may_change, strict=True)]
+        may_change = [changes or token in left_out for token, changes in zip(cut.tokens, may_change, strict=True)]
     if True not in may_change:
-        return cut.words
+        return words
     syllables = _meant(cut, spelling, list(itertools.compress(range(len(may_change)), may_change)), left_out)
     forms = list(itertools.chain.from_iterable(syllables))
     if len(forms) != len(syllables) or () in syllables:
         return _spread(cut, syllables)
-    if forms == cut.forms:
-        return cut.words
     plain, marked = zip(*forms, strict=True)
-    as_typed = cut.words
-    return Words(plain, marked, as_typed.is_accented, as_typed.ends_clause, as_typed.sentence, as_typed.typed)
+    return Words(plain, marked, words.is_accented, words.ends_clause, words.sentence, words.typed)
 
 
 def sentences_of(text: str) -> list[str]:
@@ -545,7 +554,9 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
         spelling: as for `fold`.
     """
     is_as_typed = words.typed == text[:MAX_CHARACTERS] and len(words) < MAX_WORDS  # a word for each token
-    left_out = spelling.left_out(_cut(text[:MAX_CHARACTERS]).tokens) if spelling else frozenset()
+    left_out: frozenset[str] = frozenset()
+    if spelling is not None and len(text) > 2 * MAX_STRANGE_WORDS:  # a letter and a gap for each at least
+        left_out = spelling.left_out(_cut(text[:MAX_CHARACTERS], spelling.token).tokens)
     found: list[Words] = []
     start = 0
     for sentence in sentences:
@@ -578,11 +589,11 @@ def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     )
 
 
-def _cut(text: str) -> _Cut:
+def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     if text.isascii() or _is_ordinary(text):
-        return _cut_clean(text, text.lower())
+        return _cut_clean(text, text.lower(), read)
     clean = _clean(text)
-    return _cut_clean(clean, _in_latin(clean.lower()))
+    return _cut_clean(clean, _in_latin(clean.lower()), read)
 
 
 _as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 2_048)
@@ -593,17 +604,14 @@ def _in_latin(lower: str) -> str:
     return _written(lower, _LOOK_ALIKES) if _IS_LOOK_ALIKE.search(lower) else lower
 
 
-def _cut_clean(original: str, lower: str) -> _Cut:
+def _cut_clean(original: str, lower: str, read: Callable[[str], Token]) -> _Cut:
     parts = _WORD.split(lower)
     tokens, gaps = parts[1::2], parts[2::2]
     may_be_spaced_out = list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
-    return _cut_of(original, tokens[:MAX_WORDS], gaps[:MAX_WORDS], may_be_spaced_out=may_be_spaced_out)
-
-
-def _cut_of(text: str, tokens: Sequence[str], gaps: Sequence[str], *, may_be_spaced_out: bool) -> _Cut:
-    forms = list(map(fold_word, tokens))
-    plain, marked = zip(*forms, strict=True) if forms else ((), ())
-    return _Cut(tokens, gaps, forms, Words(plain, marked, *_layout(tokens, gaps), text), may_be_spaced_out)
+    if len(tokens) > MAX_WORDS:
+        tokens, gaps = tokens[:MAX_WORDS], gaps[:MAX_WORDS]
+    plain, marked, may_change = zip(*map(read, tokens), strict=True) if tokens else ((), (), ())
+    return _Cut(tokens, gaps, Words(plain, marked, *_layout(tokens, gaps), original), may_change, may_be_spaced_out)
 
 
 def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:
@@ -679,7 +687,7 @@ def _meant(cut: _Cut, spelling: Spelling, places: Sequence[int], left_out: froze
         left_out: tokens that stand for nothing.
     """
     tokens = [token if token not in left_out else "" for token in cut.tokens] if left_out else cut.tokens
-    meant: list[Syllables] = [(form,) for form in cut.forms]
+    meant: list[Syllables] = [(form,) for form in zip(cut.words.plain, cut.words.marked, strict=True)]
     slips: list[int] = []
     for at in places:
         meant[at], may_be_slip = spelling.meaning(tokens[at])
