@@ -6,9 +6,9 @@ dictionary look-up for each word.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import Self, TypeVar
 
 import numpy as np
@@ -131,13 +131,25 @@ class FeatureTable:
         ]
         start = len(self._forms) - len(forms)
         self._of_form = _with_rows(self._of_form, start, np.array(rows, dtype=np.intp))
-        parts = [_known(map(self._parts_of_words.__getitem__, parts_of(word))) for word in words]
-        sums = [np.add.reduce(self._rows.weights(numbers), axis=0) for numbers in parts]
+        parts = [self._known_parts(word) for word in words]
+        counts = np.fromiter(map(len, parts), dtype=np.intp, count=len(parts))
+        has_parts = np.flatnonzero(counts)
+        sums = np.zeros((len(parts), self._parts.shape[1]), dtype=np.float32)
+        if len(has_parts):
+            numbers = np.fromiter(chain.from_iterable(parts), dtype=np.intp, count=int(counts.sum()))
+            starts = (np.cumsum(counts) - counts)[has_parts]
+            sums[has_parts] = np.add.reduceat(self._rows.weights(numbers), starts, axis=0)
         start = len(self._words) - len(words)
-        self._parts = _with_rows(self._parts, start, np.reshape(sums, (-1, self._parts.shape[1])))
-        self._part_counts = _with_rows(self._part_counts, start, np.array([*map(len, parts)], dtype=np.intp))
+        self._parts = _with_rows(self._parts, start, sums)
+        self._part_counts = _with_rows(self._part_counts, start, counts)
         forms.clear()
         words.clear()
+
+    def _known_parts(self, word: str) -> Collection[int]:
+        """Numbers of the parts of a word that the model knows, each once and in order."""
+        each = dict.fromkeys(map(self._parts_of_words.get, parts_of(word), repeat(UNKNOWN)))
+        each.pop(UNKNOWN, None)
+        return each
 
     def sum(self, findings: Sequence[Findings]) -> Summed:
         """Add up the weights of all features of each text; each gets the very sum it would get alone."""
@@ -217,13 +229,6 @@ def _each_once(found: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indic
     is_first = np.append(True, together[1:] != together[:-1])[: len(together)]  # np.unique takes four times as long
     once = together[is_first]
     return once >> bits, once & ((1 << bits) - 1)
-
-
-def _known(numbers: Iterable[int]) -> Indices:
-    """Numbers of what the model knows, each once and in order."""
-    each = dict.fromkeys(numbers)
-    each.pop(UNKNOWN, None)
-    return np.fromiter(each, dtype=np.intp, count=len(each))
 
 
 _MOST_WEIGHTS = 8_192

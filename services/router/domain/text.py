@@ -107,7 +107,6 @@ _is_ordinary = re.compile(
 """Whether a text has nothing but ASCII and Vietnamese letters, so that nothing of it can be a disguise."""
 
 _WORD = re.compile(r"([^\W_]+)")
-_TONE_INSIDE = re.compile(f"([{_TONE_SIGNS}])([^\\W_]+)")
 
 
 class Remembered(dict[str, T]):
@@ -173,18 +172,13 @@ def _fold_word(word: str) -> tuple[str, str]:
     if word.isascii():
         plain = marked = sys.intern(word)
         return plain, marked
-    tone = "".join(map(_TONE.get, word, itertools.repeat("")))
-    if len(tone) <= 1:
-        marked = _written(word, _TONELESS) + tone
-    else:  # no Vietnamese word
-        with_tones = "".join([_TONELESS.get(one, one) + _TONE.get(one, "") for one in word])
-        marked = _TONE_INSIDE.sub(lambda found: found[2] + found[1], with_tones)
+    marked = _written(word, _TONELESS) + "".join(map(_TONE.get, word, itertools.repeat("")))
     # The very words of the tables: a look-up need not compare letters.
     return sys.intern(_written(word, _PLAIN)), sys.intern(marked)
 
 
 fold_word = Remembered(_fold_word).__getitem__
-"""A word in small letters, without and with its marks; the tone stands at the end."""
+"""A word in small letters, without and with its marks; the tone stands at the end, or the tones of joined words."""
 
 
 def plain_word(marked: str) -> str:
@@ -324,11 +318,11 @@ class Spelling:
         """Whether the word is nothing that is known, but little is missing."""
         plain, marked = fold_word(word)
         return (
-            bool(self._slips.candidates(plain))
+            syllables == ((plain, marked),)
             and plain not in self._foreign
             and plain not in self._words
             and not self._is_syllable(marked)
-            and syllables == ((plain, marked),)
+            and bool(self._slips.candidates(plain))
         )
 
     def knows(self, word: str) -> bool:
@@ -361,6 +355,8 @@ class Spelling:
 
     def _undrawn(self, word: str, plain: str) -> str | None:
         """What letters drawn out for effect stand for: "cứuuuu", "khônggg"."""
+        if not _TWO_ALIKE.search(word):
+            return None
         for pattern in (_THREE_ALIKE, _TWO_ALIKE):
             short = pattern.sub(r"\1", word)
             is_sure = pattern is _THREE_ALIKE or word != plain  # "nhaan" is Telex, "nhàà" is not
@@ -371,7 +367,12 @@ class Spelling:
     def _typed(self, word: str, plain: str) -> str | None:
         """Telex and VNI keys that were never turned into marks: "nhaf", "dduwowcj", "thuw5ng"."""
         letters = word.rstrip("0123456789")
-        if word != plain or not word.isascii() or len(letters) < 2 or letters in self._numbered:
+        if (
+            word != plain
+            or not word.isascii()
+            or not 2 <= len(letters) <= 2 * _LONGEST_SYLLABLE  # no letter takes more than two keys
+            or letters in self._numbered
+        ):
             return None
         marked = _from_telex(word)
         if marked is None:
