@@ -12,8 +12,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.spelling import SHORTEST, Guess, Speller
-from services.router.domain.text import PhraseIndex, Remembered, Span, Words, fold, longest_first
+from services.router.domain.spelling import SHORTEST, Guess, Speller, halves, joined_parts
+from services.router.domain.text import (
+    Candidate,
+    Entry,
+    PhraseIndex,
+    Remembered,
+    Span,
+    Words,
+    fold,
+    longest_first,
+    plain_word,
+)
 from services.router.domain.values import immutable
 
 Role = Literal["residence", "origin", "elsewhere", "office", "incident", "unsaid"]
@@ -86,6 +96,8 @@ class Gazetteer(_Data):
     counted: tuple[str, ...] = ()
     area_names: tuple[str, ...]
     look_alikes: tuple[str, ...] = ()
+    ordinary: tuple[str, ...] = ()
+    before_ward: tuple[str, ...] = ()
     person_words: tuple[str, ...] = ()
     street_words: tuple[str, ...] = ()
     places: tuple[Place, ...]
@@ -131,27 +143,33 @@ _JOINED_CODE = re.compile(r"^([a-z]{6,})(\d{1,3}[a-z]{0,2})$")
 _NUMBERED_END = re.compile(r"^([a-z]{3,5})(\d{1,3}[a-z]?)$")
 _TOKEN = re.compile(r"[^\W_]+")
 _GLUE = frozenset("-./_")
+_BETWEEN_INITIALS = frozenset({"", ".", "-", "_"})
 _NUMBER = re.compile(r"^\d{1,3}[a-z]{0,2}$")
 _OTHER_DISTRICT = re.compile(r"^q(\d{1,2})$")
 _QUARTER = re.compile(r"^(?:kp|ap)(\d{1,3}[a-z]?)$")
 _WARD_PREFIXES = frozenset({"p", "f", "phuong", "ph", "phuog", "fuong", "phuonq", "ward"})
 _INTRODUCING = _WARD_PREFIXES | {"duong", "hem", "d"}
+_WARD = fold("phường").marked[0]
+_QUARTERS = frozenset({"kp", "pho", "ap"})
 _DISTRICT_PREFIXES = frozenset({"q", "quan", "district"})
-_SURNAMES = frozenset(fold("nguyen tran le vo duong ha huynh phan bui truong lam to do dang").plain)
+_MARKED_SURNAMES = frozenset(fold("nguyễn trần lê võ dương hà huỳnh phan bùi trương lâm tô đỗ đặng").marked)
+_SURNAMES = frozenset(map(plain_word, _MARKED_SURNAMES))
 
 # What a word may be to the finder, one bit each: a text is looked through as these bytes.
-_BEGINS, _GOES_ON, _ALONE, _CODE, _INTRODUCES, _SYLLABLE, _OF_LONG_WARD = (1 << bit for bit in range(7))
+_BEGINS, _GOES_ON, _ALONE, _CODE, _INTRODUCES, _SYLLABLE, _OF_WARD, _INITIAL = (1 << bit for bit in range(8))
 
 
 def _any_of(bits: int) -> bytes:
-    return b"[" + re.escape(bytes(flags for flags in range(128) if flags & bits)) + b"]"
+    return b"[" + re.escape(bytes(flags for flags in range(256) if flags & bits)) + b"]"
 
 
 _MAY_BE_NAME = re.compile(_any_of(_BEGINS) + b"(?=" + _any_of(_GOES_ON) + b")|" + _any_of(_ALONE))
 _MAY_BE_CODE = re.compile(_any_of(_CODE))
 # One syllable of a guessed name may be wrong, so that the first or the second is known, and two of three.
 _MAY_INTRODUCE = re.compile(_any_of(_INTRODUCES) + b"(?=(?s:.?)" + _any_of(_SYLLABLE) + b")")
-_MAY_BE_LONG_WARD = re.compile(_any_of(_OF_LONG_WARD) + b"(?s:.?)" + _any_of(_OF_LONG_WARD))
+_MAY_BE_WARD = re.compile(_any_of(_OF_WARD) + b"(?s:.?)" + _any_of(_OF_WARD))
+_MAY_BE_SHORT_WARD = re.compile(_any_of(_OF_WARD) + b"(?=" + _any_of(_OF_WARD) + b")")
+_MAY_BE_INITIALS = re.compile(_any_of(_INITIAL) + b"{2,}")
 
 WORDS_BEFORE = 4
 NUMBERED_WARDS = 28
@@ -174,18 +192,25 @@ class PlaceFinder:
         self._persons = frozenset(word for phrase in gazetteer.person_words for word in fold(phrase).plain[-1:])
         self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
         self._introducing = self._streets | _WARD_PREFIXES
+        self._ordinary = frozenset(fold(phrase).marked for phrase in gazetteer.ordinary)
+        self._before_ward = frozenset(fold(word).marked[0] for word in gazetteer.before_ward)
+        self._letters = frozenset("".join(self._initials)) | {"p"}
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
         names = list(_names(gazetteer))
         self._names: PhraseIndex[_Name] = PhraseIndex(names, accepts_bare=True)
         guessable = [
             (fold(name).plain, value)
             for name, value in names
-            if value.kind in {"ward", "place"} and value.sure != "unverified" and value.wards
+            if value.kind in {"ward", "place"} and value.sure not in {"unverified", "guessed"} and value.wards
         ]
         self._speller = Speller(guessable)
-        self._long_wards = Speller(
-            (syllables, value) for syllables, value in guessable if value.kind == "ward" and len(syllables) > SHORTEST
+        wards = [(syllables, value) for syllables, value in guessable if value.kind == "ward"]
+        self._wards_marked = {ward: fold(names.names[0]).marked for ward, names in gazetteer.wards.items()}
+        self._marked_syllables = frozenset(
+            word for name, value in names if value.kind in {"ward", "place"} for word in fold(name).marked
         )
+        self._long_wards = Speller(one for one in wards if len(one[0]) > SHORTEST)
+        self._short_wards = Speller(one for one in wards if len(one[0]) == SHORTEST and min(map(len, one[0])) > 1)
         beginnings = self._names.tree.children or {}
         self._beginnings = frozenset(beginnings)
         self._seconds = frozenset(word for node in beginnings.values() for word in node.children or ())
@@ -203,11 +228,12 @@ class PlaceFinder:
         flags = bytes(map(self._flags, words.plain))
         begins = [name.start() for name in _MAY_BE_NAME.finditer(flags)]
         coded = [code.start() for code in _MAY_BE_CODE.finditer(flags)]
-        found = _longest_sure_first([*self._names.find(words, begins), *self._coded(words, coded)])
+        candidates = self._names.tree.candidates(words.plain, begins)
+        named = [span for span in self._names.fitting(words, candidates) if span.value.sure != "guessed"]
+        found = _longest_sure_first([*named, *self._coded(words, coded)])
         spans = [span for span in found if span.value is not _LOOK_ALIKE and not self._is_a_person(span, words)]
-        if not any(span.value.kind in {"ward", "coded_street", "outside"} or span.value.decides for span in spans):
-            taken = {at for span in found for at in range(span.start, span.end)}
-            spans += self._misspelt(words, flags, taken)
+        if not any(_says_where(span.value) for span in spans):
+            spans += self._guessed(words, flags, candidates, found)
         if not spans:
             return []
         traps = {span.value for span in self._trap_words.find(words)}
@@ -226,7 +252,8 @@ class PlaceFinder:
             if span.end < len(words) and _NUMBER.match(words.plain[span.end]) and not words.ends_clause[span.end - 1]:
                 after = words.plain[span.end + 1] if span.end + 1 < len(words) else ""
                 if after not in self._counted:
-                    name = self._coded_name(ward, words.plain[span.end])
+                    coded = self._coded_name(ward, words.plain[span.end])
+                    name = coded if name.sure != "guessed" else replace(coded, sure="guessed")
         return Mention(name.key, name.kind, name.wards, name.decides, role, name.sure, span.start)
 
     def _coded_name(self, ward: str, number: str) -> _Name:
@@ -242,20 +269,167 @@ class PlaceFinder:
         before = words.plain[max(0, span.start - 3) : span.start]
         return before[-1] in self._persons and not self._streets.intersection(before)
 
-    def _misspelt(self, words: Words, flags: bytes, taken: set[int]) -> Iterable[Span[_Name]]:
+    def _guessed(
+        self,
+        words: Words,
+        flags: bytes,
+        candidates: Iterable[Candidate[list[Entry[_Name]]]],
+        found: Sequence[Span[_Name]],
+    ) -> Iterable[Span[_Name]]:
+        """The first name that is not written as it should be; a guess never stands beside a name written right."""
+        guesses = [
+            Span(start, end, entry.value, "")
+            for start, end, entries in candidates
+            for entry in entries
+            if entry.value.kind == "ward" and self._is_meant(entry, words, start, end)
+        ]
+        guesses += self._misspelt(words, flags)
+        for letters in _MAY_BE_INITIALS.finditer(flags):
+            guesses += self._spaced_initials(words, letters.start(), letters.end())
+        if not guesses:
+            return
+        far = {span.start for span in found if span.value.kind == "far"}  # "Thạnh Xuân Hậu Giang"
+        taken = {at for span in found for at in range(span.start, span.end)}
+        for guess in sorted(guesses, key=lambda one: (one.start, -one.end)):
+            if taken.isdisjoint(range(guess.start, guess.end)) and guess.end not in far:
+                yield guess._replace(value=replace(guess.value, sure="guessed"))
+                return
+
+    def _is_meant(self, entry: Entry[_Name], words: Words, start: int, end: int) -> bool:
+        """Whether a ward's name with other marks, or half in initials, is one; of two words it takes more to tell."""
+        plain = words.plain[start:end]
+        right = self._right(words, start, entry.marked)
+        is_half = entry.value.sure == "guessed"
+        if True not in right or (is_half and False in right):
+            return False
+        has_prefix = plain[0] in _WARD_PREFIXES
+        if has_prefix or self._follows_prefix(words, start):
+            return right[0]  # "Phương" is a person
+        if is_half and not _is_cut_on_purpose(words, start, end):
+            return False
+        if max(end - start, entry.value.key.count("-") + 1) > SHORTEST:
+            return words.marked[start:end] not in self._ordinary and not self._follows_person(words, start)
+        return end - start > 1 and self._is_supported(words, start, end, is_half=is_half)
+
+    def _right(self, words: Words, start: int, marked: Sequence[str]) -> list[bool]:
+        """Of each word, whether it has the marks it should have, or none."""
+        here = slice(start, start + len(marked))
+        return [
+            one in (wanted, bare)
+            for one, wanted, bare in zip(words.marked[here], marked, words.plain[here], strict=True)
+        ]
+
+    def _is_supported(self, words: Words, start: int, end: int, *, is_half: bool = False) -> bool:
+        """Whether what stands around two words, or their capitals, makes a ward of them."""
+        plain = words.plain
+        if self._follows_prefix(words, start) or _names_area(plain, end):
+            return True
+        if words.marked[start:end] in self._ordinary or self._follows_person(words, start):
+            return False
+        if self._follows_preposition(words, start):
+            return True
+        after = plain[end : end + 2]
+        if after and not words.ends_clause[end - 1] and _NUMBER.match(after[0]) and after[-1] not in self._counted:
+            return any(after[0].lstrip("0") in numbers for numbers in self._numbers.values())
+        return not is_half and _has_capitals(words, start, end)
+
+    def _follows_prefix(self, words: Words, start: int) -> bool:
+        before = words.marked[start - 1] if start else ""
+        return before in _WARD_PREFIXES or before == _WARD
+
+    def _follows_preposition(self, words: Words, start: int) -> bool:
+        """Whether "ở", "chợ" or the number of a quarter stands before a place."""
+        if not start or (words.ends_clause[start - 1] and not _QUARTER.match(words.plain[start - 1])):
+            return False
+        before = words.plain[max(0, start - 2) : start]
+        return (
+            words.marked[start - 1] in self._before_ward
+            or _QUARTER.match(before[-1]) is not None
+            or (before[0] in _QUARTERS and _NUMBER.match(before[-1]) is not None)
+        )
+
+    def _follows_person(self, words: Words, start: int) -> bool:
+        if not start or words.ends_clause[start - 1] or words.marked[start - 1] in self._before_ward:
+            return False
+        return words.plain[start - 1] in self._persons or words.marked[start - 1] in _MARKED_SURNAMES
+
+    def _spaced_initials(self, words: Words, start: int, end: int) -> Iterable[Span[_Name]]:
+        """Initials with marks or spaces between them: "H.T 22", "t t n 17", "ở T.T.N"."""
+        plain = words.plain
+        letters = "".join(plain[start:end])
+        has_prefix = letters not in self._initials and letters[0] == "p"
+        initials = letters[has_prefix:]
+        if initials not in self._initials or _is_letter(words, start - 1) or _is_letter(words, end):
+            return
+        gaps = _gaps(words.typed)[start + 1 : end + 1]
+        if not {gap.strip() for gap in gaps[:-1]} <= _BETWEEN_INITIALS or any(
+            map(_has_other_mark, words.marked[start:end])
+        ):
+            return
+        ward = self._initials[initials]
+        number, counts = [*plain[end : end + 2], "", ""][:2]
+        is_same_gap = gaps[-1] == gaps[-2] or (gaps[-1] == ". " and initials not in self._weak)
+        follows = not words.ends_clause[end - 1] or _is_glued(words, end - 1) or is_same_gap
+        if number == "so":
+            number, counts = counts, ""
+        if follows and number.lstrip("0") in self._numbers.get(ward, ()) and counts not in self._counted:
+            yield Span(start, plain.index(number, end) + 1, self._coded_name(ward, number), "")
+        elif self._follows_person(words, start):
+            return
+        elif self._follows_prefix(words, start) or (
+            (has_prefix or self._follows_preposition(words, start)) and initials not in self._weak
+        ):
+            yield Span(start, end, _Name(ward, "ward", (ward,), decides=True), "")
+        elif has_prefix and words.ends_clause[start] and len(set(gaps[:-1])) > 1:
+            yield Span(start, end, _Name(ward, "ward", (ward,), decides=True), "")  # "P. T.X."
+
+    def _misspelt(self, words: Words, flags: bytes) -> Iterable[Span[_Name]]:
         """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""
         plain = words.plain
         introduced = [before.end() for before in _MAY_INTRODUCE.finditer(flags)]
-        guesses = [guess for guess in self._speller.guesses(plain, introduced) if self._is_introduced(guess, plain)]
-        if _MAY_BE_LONG_WARD.search(flags):
-            guesses += [guess for guess in self._long_wards.guesses(plain) if guess.end - guess.start > SHORTEST]
-        for guess in sorted(guesses, key=lambda one: one.start):
-            if taken.isdisjoint(range(guess.start, guess.end)):
-                yield Span(guess.start, guess.end, replace(guess.value, sure="guessed"), "")
-                return
+        guesses = [guess for guess in self._speller.guesses(plain, introduced) if self._is_introduced(guess, words)]
+        if _MAY_BE_WARD.search(flags):
+            guesses += [guess for guess in self._long_wards.guesses(plain) if self._has_marks(guess, words)]
+            pairs = [pair.start() for pair in _MAY_BE_SHORT_WARD.finditer(flags)]
+            guesses += [guess for guess in self._short_wards.guesses(plain, pairs) if self._is_told(guess, words)]
+        return (Span(guess.start, guess.end, guess.value, "") for guess in guesses)
 
-    def _is_introduced(self, guess: Guess[_Name], plain: Sequence[str]) -> bool:
-        return plain[guess.start - 1] in (_WARD_PREFIXES if guess.value.kind == "ward" else self._streets)
+    def _is_introduced(self, guess: Guess[_Name], words: Words) -> bool:
+        before = words.plain[guess.start - 1]
+        if guess.value.kind == "ward":
+            return before in _WARD_PREFIXES
+        return before in self._streets and (guess.end - guess.start > SHORTEST or self._has_a_word(guess, words))
+
+    def _has_a_word(self, guess: Guess[_Name], words: Words) -> bool:
+        """Whether one of two words is a syllable of a name, with its marks; the other no scrap, nor after a comma."""
+        written = words.marked[guess.start : guess.end]
+        return (
+            not words.ends_clause[guess.start]
+            and min(map(len, words.plain[guess.start : guess.end])) > SHORTEST
+            and any(word in self._marked_syllables for word in written)
+        )
+
+    def _has_marks(self, guess: Guess[_Name], words: Words) -> bool:
+        """Whether no more than the mistyped one of several syllables is wrong: "tân thời hiện" is no ward."""
+        wanted = self._wards_marked[guess.value.key]
+        if guess.end - guess.start != len(wanted):
+            return guess.end - guess.start > SHORTEST
+        return (
+            self._right(words, guess.start, wanted).count(False) <= 1
+            or self._follows_prefix(words, guess.start)
+            or _names_area(words.plain, guess.end)
+        )
+
+    def _is_told(self, guess: Guess[_Name], words: Words) -> bool:
+        """Whether two words, one of them mistyped, are a ward: the other one has its marks, and more than that."""
+        if _names_area(words.plain, guess.end):
+            return True
+        written = words.marked[guess.start : guess.end]
+        return (
+            any(word in self._marked_syllables and not word.isascii() for word in written)
+            and self._follows_preposition(words, guess.start)
+            and not self._follows_person(words, guess.start)
+        )
 
     def _coded(self, words: Words, places: Iterable[int]) -> Iterable[Span[_Name]]:
         """Initials with or without a number, numbered quarters, districts and wards."""
@@ -287,7 +461,8 @@ class PlaceFinder:
             | (_CODE if self._looks_like_code(word) else 0)
             | (_INTRODUCES if word in self._introducing else 0)
             | (_SYLLABLE if self._speller.knows(word) else 0)
-            | (_OF_LONG_WARD if self._long_wards.knows(word) else 0)
+            | (_OF_WARD if self._long_wards.knows(word) or self._short_wards.is_near_one(word) else 0)
+            | (_INITIAL if word in self._letters else 0)
         )
 
     def _numbered_end(self, plain: Sequence[str], at: int, last: str, number: str) -> Span[_Name] | None:
@@ -326,6 +501,43 @@ class PlaceFinder:
         if initials not in self._weak or has_prefix or before in _WARD_PREFIXES:
             return _Name(ward, "ward", (ward,), decides=True)
         return None
+
+
+def _says_where(name: _Name) -> bool:
+    """Whether nothing more has to be guessed; somebody from far away may live here all the same."""
+    return name.kind in {"ward", "coded_street", "outside"} or (name.decides and name.kind != "far")
+
+
+def _names_area(plain: Sequence[str], at: int) -> bool:
+    after = plain[at : at + 2]
+    return after[:1] == ("q12",) or (after[-1:] == ("12",) and after[0] in _DISTRICT_PREFIXES)
+
+
+def _is_letter(words: Words, at: int) -> bool:
+    """Whether a bare single letter stands there, so that initials beside it are a person's."""
+    return (
+        0 <= at < len(words) and len(words.plain[at]) == 1 and words.marked[at].isalpha() and words.marked[at].isascii()
+    )
+
+
+def _has_other_mark(letter: str) -> bool:
+    return not letter.isascii() and letter != "đ"
+
+
+def _is_cut_on_purpose(words: Words, start: int, end: int) -> bool:
+    """Whether single letters are capitals or have a full stop: "T.Lộc"; "h thành" may be "giờ thành"."""
+    gaps = _gaps(words.typed)
+    return all(
+        len(words.plain[at]) > 1 or words.is_capital(at) or gaps[at + 1].startswith(".") for at in range(start, end)
+    )
+
+
+def _has_capitals(words: Words, start: int, end: int) -> bool:
+    """Whether words begin with capitals, in a text that is not all in capitals."""
+    typed = _TOKEN.findall(words.typed)
+    return (
+        len(typed) == len(words) and not words.typed.isupper() and all(word[0].isupper() for word in typed[start:end])
+    )
 
 
 def _is_glued(words: Words, at: int) -> bool:
@@ -373,6 +585,9 @@ def _names(gazetteer: Gazetteer) -> Iterable[tuple[str, _Name]]:
         for name in names.names:
             yield name, _Name(ward, "ward", (ward,), decides=True)
             yield f"phường {name}", _Name(ward, "ward", (ward,), decides=True)
+        yield from ((name, _Name(ward, "ward", (ward,), decides=True)) for name in joined_parts(names.names[0]))
+        half = _Name(ward, "ward", (ward,), decides=True, sure="guessed")
+        yield from ((name, half) for name in halves(names.names[0]))
     for place in gazetteer.places:
         value = _Name(place.key, "place", place.wards, place.decides and place.sure != "unverified", place.sure)
         for name in place.names:

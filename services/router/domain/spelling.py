@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress
+from itertools import compress, product
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,8 +15,12 @@ T = TypeVar("T")
 SHORTEST, LONGEST = 2, 4
 """Names of so many syllables are guessed."""
 
+SHORTEST_WRITTEN_OUT = 3
+"""Letters of the word that stays whole when the others are cut: "t.an" may be anything."""
+
 _SOUNDS_ALIKE = (
     (re.compile(r"^tr"), "ch"),
+    (re.compile(r"^ph"), "f"),
     (re.compile(r"^gi|^d|^r"), "v"),
     (re.compile(r"^x"), "s"),
     (re.compile(r"y"), "i"),
@@ -25,6 +29,10 @@ _SOUNDS_ALIKE = (
     (re.compile(r"^k|^q"), "c"),
     (re.compile(r"(.)\1+"), r"\1"),
 )
+
+
+_ONSETS = frozenset({"th", "tr", "ch", "nh", "ph"})
+NUMBERS_FOR_LETTERS = str.maketrans("013457", "oieast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,10 @@ class Speller(Generic[T]):
     def knows(self, syllable: str) -> bool:
         """Whether a name has this syllable."""
         return syllable in self._syllables
+
+    def is_near_one(self, word: str) -> bool:
+        """Whether a name has this syllable, or one that it may be a slip for."""
+        return self.knows(word) or any(is_near(word, syllable) for syllable in self._syllables)
 
     def guesses(self, words: Sequence[str], starts: Sequence[int] | None = None) -> Iterator[Guess[T]]:
         """What looks like a known name; longer ones first at each place, names written right are left out.
@@ -108,9 +120,15 @@ def sound(syllable: str) -> str:
 
 def is_near(written: str, wanted: str) -> bool:
     """Whether a syllable may be a slip for another: it sounds alike, or one letter is missing, doubled or exchanged."""
-    if len(written) < 2 or not written.isalpha():
+    if len(written) < 2 or written.isdigit():
         return False
-    return sound(written) == sound(wanted) or (len(wanted) > 2 and _one_slip(written, wanted))
+    if not written.isalpha():
+        return written.translate(NUMBERS_FOR_LETTERS) == wanted
+    return (
+        sound(written) == sound(wanted)
+        or (len(wanted) > 2 and _one_slip(written, wanted))
+        or (written in _ONSETS and wanted.startswith(written))
+    )
 
 
 def _one_slip(one: str, other: str) -> bool:
@@ -128,3 +146,22 @@ def _one_slip(one: str, other: str) -> bool:
         )
     short, long = sorted((one, other), key=len)
     return any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
+
+
+def joined_parts(name: str) -> Iterator[str]:
+    """A name with some of its words written together: "tân thớihiệp"."""
+    words = name.split()
+    for at in range(1, len(words) - 1):
+        yield " ".join(["".join(words[: at + 1]), *words[at + 1 :]])
+        yield " ".join([*words[:at], "".join(words[at:])])
+
+
+def halves(name: str) -> Iterator[str]:
+    """A name with some of its words cut to how they begin, never the last: "t thới hiệp", "th lộc"."""
+    *words, last = name.split()
+    if len(last) < SHORTEST_WRITTEN_OUT:
+        return
+    beginnings = [{word, word[0], word[: 1 + (word[:2] in _ONSETS)]} for word in words]
+    for cut in product(*map(sorted, beginnings)):
+        if (written := [*cut, last]) != name.split():
+            yield " ".join(written)
