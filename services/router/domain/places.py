@@ -135,8 +135,11 @@ class _Name:
     decides: bool = False
     sure: Certainty = "verified"
     is_person: bool = False
+    is_on_a_border: bool = False
 
 
+_BORDERS = frozenset({"bridge", "crossing", "water"})
+_OF_A_DISTRICT = frozenset({"quan", "q", "huyen", "o", "ben"})
 _LOOK_ALIKE = _Name("", "area")
 _CODED = re.compile(r"^p?([a-z]{2,3}?)(\d{1,3}[a-z]{0,2})$")
 _JOINED_CODE = re.compile(r"^([a-z]{6,})(\d{1,3}[a-z]{0,2})$")
@@ -232,6 +235,7 @@ class PlaceFinder:
         named = [span for span in self._names.fitting(words, candidates) if span.value.sure != "guessed"]
         found = _longest_sure_first([*named, *self._coded(words, coded)])
         spans = [span for span in found if span.value is not _LOOK_ALIKE and not self._is_a_person(span, words)]
+        spans = _without_namesakes(spans, words)
         if not any(_says_where(span.value) for span in spans):
             spans += self._guessed(words, flags, candidates, found)
         if not spans:
@@ -540,6 +544,21 @@ def _has_capitals(words: Words, start: int, end: int) -> bool:
     )
 
 
+def _without_namesakes(spans: list[Span[_Name]], words: Words) -> list[Span[_Name]]:
+    """A place whose name another district follows lies there: "Lê Thị Riêng, quận 1", "trường Nguyễn Trãi Gò Vấp"."""
+    elsewhere = [span for span in spans if span.value.kind == "outside"]
+    return [span for span in spans if not any(_is_of(span, other, words) for other in elsewhere)]
+
+
+def _is_of(place: Span[_Name], other: Span[_Name], words: Words) -> bool:
+    if place.value.kind != "place" or place.value.is_on_a_border or other.start < place.end:
+        return False
+    is_one_clause = not any(words.ends_clause[place.end - 1 : other.start])
+    return (is_one_clause or other.value.key.startswith("quan-")) and _OF_A_DISTRICT.issuperset(
+        words.plain[place.end : other.start]
+    )
+
+
 def _is_glued(words: Words, at: int) -> bool:
     """Whether one mark alone stands between a word and the next: "ht-45", "tl.29"."""
     gaps = _gaps(words.typed)
@@ -592,7 +611,7 @@ def _names(gazetteer: Gazetteer) -> Iterable[tuple[str, _Name]]:
         value = _Name(place.key, "place", place.wards, place.decides and place.sure != "unverified", place.sure)
         for name in place.names:
             is_person = place.kind == "street" and fold(name).plain[0] in _SURNAMES
-            yield name, replace(value, is_person=is_person)
+            yield name, replace(value, is_person=is_person, is_on_a_border=place.kind in _BORDERS)
     for trap in gazetteer.traps:
         yield from ((name, _Name(trap.key, "outside", decides=True)) for name in trap.names)
     yield from ((name, _Name(_key(name), "outside", decides=True)) for name in gazetteer.outside.neighbours)
