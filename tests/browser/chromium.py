@@ -38,8 +38,9 @@ async def a_browser() -> AsyncIterator[Browser]:
 async def a_page(browser: Browser, **options: Any) -> AsyncIterator[Page]:
     """A page in a context of its own.
 
-    It is closed where it has come to rest. Chromium loses the order to close a page while one document gives way to the
-    next, and Playwright waits for the end for ever: https://github.com/microsoft/playwright/issues/42068
+    It is closed where it has come to rest. Chromium loses the order to close a page that has handlers for leaving it
+    while one document gives way to the next, and Playwright waits for its end for ever:
+    https://github.com/microsoft/playwright/issues/42068. A click waits for the next document, `page.keyboard` does not.
     """
     context = await browser.new_context(**options)
     context.set_default_timeout(PATIENCE_MS)
