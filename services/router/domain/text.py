@@ -597,7 +597,7 @@ def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     return _cut_clean(clean, _in_latin(clean.lower()), read)
 
 
-_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 2_048)
+_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 1_024)
 """The words of texts as they stand there, for places: those of some batches, which have just been cut to be read."""
 
 
