@@ -590,6 +590,7 @@ def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     )
 
 
+@lru_cache(maxsize=1)  # of a text alone its sentences, which need it again, are read next
 def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     if text.isascii() or _is_ordinary(text):
         return _cut_clean(text, text.lower(), read)
