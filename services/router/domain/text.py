@@ -601,6 +601,7 @@ def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     )
 
 
+@lru_cache(maxsize=1)  # of a text alone its sentences, which need it again, are read next
 def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     if text.isascii() or _is_ordinary(text):
         return _cut_clean(text, text.lower(), read)
@@ -608,7 +609,7 @@ def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     return _cut_clean(clean, _in_latin(clean.lower()), read)
 
 
-_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 2_048)
+_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 1_024)
 """The words of texts as they stand there, for places: those of some batches, which have just been cut to be read."""
 
 

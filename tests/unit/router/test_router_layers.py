@@ -16,7 +16,8 @@ from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable, Rows
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.layers import LayeredUnderstanding, Policy, is_answered_by_machine_alone
-from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, sentences_of
+from services.router.domain.phrase_table import PhraseTable
+from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, PhraseIndex, fold, sentences_of
 from services.router.domain.text_model import Layers, TextModel
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
@@ -149,6 +150,17 @@ def test_a_sentence_cut_out_of_a_text_is_what_it_is_alone() -> None:
         assert found == [RULES.examine(sentence) for sentence in sentences], text
 
 
+def test_phrases_of_many_texts_are_those_of_each_and_none_reaches_into_the_next() -> None:
+    one = PhraseIndex([("cháy nhà", 1), ("cháy", 2), ("nhà cháy rồi", 3)]).tree
+    other = PhraseIndex([("nhà", 4), ("cháy nhà ai", 5), ("=cháy", 6)]).tree
+    texts = [fold(text).plain for text in ("", "cháy nhà cháy rồi", "ai", "cháy", "nhà", "chay nha ai chay")]
+    found = PhraseTable(one, other).candidates(texts)
+    assert found == [(one.candidates(text), other.candidates(text)) for text in texts]
+    assert PhraseTable(PhraseIndex[int]([]).tree, PhraseIndex[int]([]).tree).candidates(texts) == [([], [])] * len(
+        texts
+    )
+
+
 def test_the_table_finds_the_features_that_training_reads() -> None:
     features = list(dict.fromkeys(UNDERSTANDING.model.features))
     numbers = {name: at for at, name in enumerate(features)}
@@ -213,7 +225,7 @@ def test_of_words_that_no_list_knows_the_first_are_looked_at_and_the_known_ones_
     text = ". ".join([*(" ".join(strange[at : at + 30]) for at in range(0, 300, 30)), "cháy nhà cứu với"])
 
     findings = RULES.examine(text)
-    in_sentences = RULES.examine_sentences(sentences_of(text), text, findings)
+    (in_sentences,) = RULES.examine_sentences([(sentences_of(text), text, findings)])
 
     assert findings.words.plain == (*strange[:MAX_STRANGE_WORDS], "chay", "nha", "cuu", "voi")
     assert tuple(word for one in in_sentences for word in one.words.plain) == findings.words.plain
