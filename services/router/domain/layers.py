@@ -55,6 +55,7 @@ class Policy(BaseModel):
         incident_concepts: concepts of the lexicon whose words may be an incident.
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
+        raising_concepts: concepts of the lexicon that make an emergency of a greeting, a called-off report or `other`.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
@@ -77,6 +78,7 @@ class Policy(BaseModel):
     incident_concepts: frozenset[str]
     incident_from_in_sentence: float = Field(gt=0, lt=1)
     person_concepts: frozenset[str]
+    raising_concepts: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
@@ -92,6 +94,7 @@ class Policy(BaseModel):
 SAFETY_PERSON = "safety.may_be_incident"
 """Reason code of a reading that a person sees for safety, not because the machine is unsure."""
 
+_SAYS_NOTHING: frozenset[Category] = frozenset({"greeting", "other"})
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _MAX_SENTENCES = 12
 _RAISING = ("emergency_from_in_sentence", "incident_from", "incident_from_in_sentence")
@@ -105,6 +108,7 @@ class LayeredUnderstanding:
         self._rules, self._model, self._policy = rules, model, policy
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
         self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
+        self._raising = frozenset(f"l:{concept}" for concept in policy.raising_concepts)
         self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
     @property
@@ -145,7 +149,7 @@ class LayeredUnderstanding:
             "emergency_from": dict.fromkeys(self._policy.emergency_from, never),
             **dict.fromkeys(_RAISING, never),
         }
-        named = dict.fromkeys(("call_concepts", "incident_concepts", "person_concepts"), frozenset[str]())
+        named = dict.fromkeys([name for name in Policy.model_fields if name.endswith("_concepts")], frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
 
@@ -212,14 +216,13 @@ class LayeredUnderstanding:
         return self._rules.examine_sentences(sentences, matter.text, matter.findings) if len(sentences) > 1 else ()
 
     def _choice(self, matter: "_Matter", scores: Scores, likeliest: Category, raised_by: str | None) -> "_Choice":
-        category: Category = "emergency" if raised_by else likeliest
-        if (
-            category != "emergency"
-            and scores.categories["greeting"] >= self._policy.call_off_from
-            and self._rules.calls_off(matter.findings)
-        ):
-            return _Choice("greeting", cancels=True)
-        return _Choice(category, raised_by)
+        if raised_by or likeliest == "emergency":
+            return _Choice("emergency", raised_by)
+        is_doubted = scores.categories["greeting"] < self._policy.call_off_from
+        cancels = not is_doubted and self._rules.calls_off(matter.findings)
+        if (cancels or likeliest in _SAYS_NOTHING) and not self._raising.isdisjoint(matter.findings.lexicon):
+            return _Choice("emergency", "safety.farewell")
+        return _Choice("greeting", cancels=True) if cancels else _Choice(likeliest)
 
     def _reading(
         self,
