@@ -51,7 +51,7 @@ class Policy(BaseModel):
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
         incident_from: share of emergency and crime together from which a person reads it, whatever else it may be.
-        incident_from_with_concept: the same where one of the `incident_concepts` is named.
+        incident_from_with_concept: the same where one of the `incident_concepts` is named or a rule of emergency matches.
         incident_concepts: concepts of the lexicon whose words may be an incident.
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
@@ -179,8 +179,7 @@ class LayeredUnderstanding:
             return "safety.may_be_emergency"
         if share < policy.emergency_from_with_call or self._calls.isdisjoint(matter.findings.lexicon):
             return None
-        has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
-        return "safety.rule" if has_rule else None
+        return "safety.rule" if _has_rule_of_emergency(matter.findings) else None
 
     def _raise_by_sentences(
         self, matters: Sequence["_Matter"], likeliest: Sequence[Category], raised: list[str | None]
@@ -294,9 +293,12 @@ class LayeredUnderstanding:
             return share >= policy.call_off_doubted_from
         return (
             share >= policy.incident_from
-            or (share >= policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
+            or (share >= policy.incident_from_with_concept and self._names_danger(findings))
             or _longest_of_letters(findings.words) > policy.longest_readable
         )
+
+    def _names_danger(self, findings: Findings) -> bool:
+        return _has_rule_of_emergency(findings) or not self._dangers.isdisjoint(findings.lexicon)
 
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings
@@ -312,8 +314,6 @@ class LayeredUnderstanding:
         cost = sum([policy.costs.get(other, 0.0) * share[other] for other in share if other != category])
         if subtopic is not None:
             cost += policy.wrong_subtopic_cost * (1 - max(scores.subtopics))
-        if any(match.rule.category == "emergency" for match in findings.matches):
-            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from[category]
         return cost > policy.person_above
 
 
@@ -332,6 +332,10 @@ class _Choice:
     category: Category
     raised_by: str | None = None
     cancels: bool = False
+
+
+def _has_rule_of_emergency(findings: Findings) -> bool:
+    return any(match.rule.category == "emergency" for match in findings.matches)
 
 
 def _topics(matches: Sequence[Match]) -> tuple[str, ...]:

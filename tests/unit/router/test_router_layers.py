@@ -267,6 +267,22 @@ def test_what_names_a_danger_is_seen_by_a_person_and_says_why() -> None:
     assert reading.needs_person or reading.category in INCIDENTS
 
 
+def test_a_word_of_danger_brings_a_person_only_from_a_share() -> None:
+    written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
+    text = "làm lại giấy phép lái xe bị mất trong vụ tai nạn cần gì ạ"
+    findings = RULES.examine(text)
+    share = UNDERSTANDING.model.score(findings).categories
+    incident = share["emergency"] + share["crime_report"]
+
+    assert "emergency" in {match.rule.category for match in findings.matches}
+    assert not read(text).needs_person
+    for named in ({"incident_concepts": []}, {}):  # the rule alone, and with a concept of the lexicon
+        for line, needs_person in ((incident * 0.99, True), (incident * 1.01, False)):
+            policy = Policy.model_validate(written | named | {"incident_from_with_concept": line})
+            reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+            assert reading.needs_person == needs_person
+
+
 @pytest.mark.parametrize(
     "text",
     [
