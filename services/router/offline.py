@@ -1,7 +1,7 @@
 """The router's reading and assignment without a broker or a database: the same code over lines of a file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from services.router.adapters.data_files import load_service_levels, load_unders
 from services.router.domain.assignment import Assignment
 from services.router.domain.layers import LayeredUnderstanding
 from services.router.domain.understanding import MessageContext, Reading
+from services.router.domain.values import immutable
 from shared.directory import Directory, DirectoryView, load_change, load_changes, load_directory
 from shared.errors import HubError
 from shared.events import MAX_TEXT_CHARACTERS, Coordinates, Slug
@@ -54,7 +55,7 @@ class Line(BaseModel):
     sent_at: AwareDatetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Message:
     """A line as a message."""
 
@@ -63,7 +64,7 @@ class _Message:
     location: Coordinates | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Understood:
     """What the router makes of a line.
 

@@ -15,6 +15,7 @@ from services.router.domain.places import Mention, PlaceFinder, Role
 from services.router.domain.territories import Map
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, Reading
+from services.router.domain.values import immutable
 from shared.directory import DirectoryView, Unit, line_of
 from shared.events import Coordinates
 
@@ -35,7 +36,7 @@ MAX_CANDIDATES = 4
 """A question with more buttons than this is no help."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Assignment:
     """Who answers, and why.
 
@@ -110,7 +111,7 @@ class NewWard:
     works_from: date
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Named:
     """A place of the text with the units that serve it on the day."""
 

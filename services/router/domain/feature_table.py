@@ -15,19 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from services.router.domain.features import GROUPS, LONG_TEXT_WORDS, group_exponent, group_of, is_long_number, parts_of
+from services.router.domain.pair_table import UNKNOWN, Indices, PairTable
 from services.router.domain.text import plain_word
 from services.router.domain.understanding import Findings
 
 T = TypeVar("T", bound=np.generic)
 
 Numbers = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.intp]
 
 MAX_FORMS = 32_768
 """So many words are remembered; Vietnamese has some 7,000 written syllables, the rest are names and slips."""
 
 MIN_ROWS = 1_024
-UNKNOWN = -1
 _STEPS = 127
 
 
@@ -226,7 +225,7 @@ def _each_once(found: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indic
     owners, numbers = (np.concatenate(one) for one in zip(*found, strict=True))
     is_known = numbers != UNKNOWN
     bits = int(numbers.max(initial=0)).bit_length()
-    together = np.sort((owners[is_known] << bits) | numbers[is_known])
+    together = np.sort((owners[is_known] << bits) | numbers[is_known], kind="stable")  # made of runs: half the time
     is_first = np.append(True, together[1:] != together[:-1])[: len(together)]  # np.unique takes four times as long
     once = together[is_first]
     return once >> bits, once & ((1 << bits) - 1)
@@ -288,14 +287,8 @@ class _Numbered(dict[str, int]):
         return at
 
 
-_SCATTER = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, so that keys times this, modulo 2^64, are as many different numbers; and those lie evenly."""
-
-
 class _Pairs:
     """Pairs of neighbouring words by the numbers of their words.
-
-    Keys are scattered evenly and sorted: the first bits of one tell where it stands, give or take a few places.
 
     Attributes:
         plain: numbers of the plain words; 0 is for one that stands in no pair.
@@ -312,20 +305,11 @@ class _Pairs:
         words, marked_words = ([*chain.from_iterable(pair.split(" ") for pair in pairs)] for pairs in (plain, marked))
         self.plain = {word: at for at, word in enumerate(dict.fromkeys(words), 1)}
         self.marked = {word: at for at, word in enumerate(dict.fromkeys(marked_words), len(self.plain) + 1)}
-        self._width = np.uint64(len(self.plain) + len(self.marked) + 1)
         known = chain(map(self.plain.__getitem__, words), map(self.marked.__getitem__, marked_words))
         numbers = np.array([*known], dtype=np.intp)
-        keys = self._scattered(numbers[::2], numbers[1::2])
-        order = np.argsort(keys)
-        first_bits = len(keys).bit_length() + 1
-        self._shift = np.uint64(64 - first_bits)
-        counts = np.bincount((keys >> self._shift).astype(np.intp), minlength=2**first_bits)
-        self._starts = np.append(0, np.cumsum(counts)).astype(np.int32)
-        self._keys = keys[order]
-        self._numbers = np.array([*plain.values(), *marked.values()], dtype=np.int32)[order]
-
-    def _scattered(self, ones: Indices, twos: Indices) -> npt.NDArray[np.uint64]:
-        return (ones.astype(np.uint64) * self._width + twos.astype(np.uint64)) * _SCATTER
+        features = np.array([*plain.values(), *marked.values()], dtype=np.intp)
+        count = len(self.plain) + len(self.marked) + 1
+        self._table = PairTable(numbers[::2], numbers[1::2], features, below=count)
 
     def numbers(self, words: Indices, goes_on: npt.NDArray[np.bool_]) -> Indices:
         """Number of the feature of each word with the one after it; UNKNOWN where there is none.
@@ -336,13 +320,5 @@ class _Pairs:
         """
         found = np.full(len(words), UNKNOWN)
         left = np.flatnonzero(goes_on & (words > 0))
-        keys = self._scattered(words[left], words[left + 1])
-        slots = (keys >> self._shift).astype(np.intp)
-        places, ends = self._starts[slots], self._starts[slots + 1]
-        while len(left):
-            is_left = places < ends
-            left, keys, places, ends = left[is_left], keys[is_left], places[is_left], ends[is_left]
-            is_here = self._keys[places] == keys
-            found[left[is_here]] = self._numbers[places[is_here]]
-            places = np.where(is_here, ends, places + 1)
+        found[left] = self._table.find(words[left], words[left + 1])
         return found

@@ -12,7 +12,7 @@ Source: ADR 0010.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Annotated
@@ -33,6 +33,7 @@ from services.router.domain.understanding import (
     RuleUnderstanding,
     Urgency,
 )
+from services.router.domain.values import immutable
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -122,7 +123,7 @@ class LayeredUnderstanding:
 
     def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
         """Read texts; see `Understanding`."""
-        found = [self._rules.examine(text) for text, _ in asked]
+        found = self._rules.examine_all([text for text, _ in asked])
         readings = [self._rules.without_content(f, context) for f, (_, context) in zip(found, asked, strict=True)]
         matters = [_Matter(asked[at][0], found[at]) for at, reading in enumerate(readings) if reading is None]
         decided = iter(self._decide(matters))
@@ -189,17 +190,17 @@ class LayeredUnderstanding:
         Returns:
             Which messages have a sentence that says an incident.
         """
-        sentences = [
-            (at, sentence)
-            for at, matter in enumerate(matters)
-            if raised[at] is None and likeliest[at] != "emergency"
-            for sentence in self._sentences(matter)
-        ]
-        found = self._model.shares_of(("emergency", "crime_report"), [sentence for _, sentence in sentences])
+        may_rise = [at for at, reason in enumerate(raised) if reason is None and likeliest[at] != "emergency"]
+        several = [(at, sentences) for at in may_rise if len(sentences := self._sentences(matters[at])) > 1]
+        examined = self._rules.examine_sentences(
+            [(sentences, matters[at].text, matters[at].findings) for at, sentences in several]
+        )
+        owners = [at for at, sentences in several for _ in sentences]
+        found = self._model.shares_of(("emergency", "crime_report"), [*chain.from_iterable(examined)])
         policy = self._policy
         from_where_injected = min(policy.emergency_from.values())
         incidents: set[int] = set()
-        for (at, _), (emergency, crime) in zip(sentences, found, strict=True):
+        for at, (emergency, crime) in zip(owners, found, strict=True):
             is_injected = "injection" in matters[at].findings.found
             if emergency >= (from_where_injected if is_injected else policy.emergency_from_in_sentence):
                 raised[at] = "safety.sentence"
@@ -207,12 +208,9 @@ class LayeredUnderstanding:
                 incidents.add(at)
         return frozenset(incidents)
 
-    def _sentences(self, matter: "_Matter") -> Sequence[Findings]:
-        """What is in each sentence alone; nothing where there is only one, or where something past is told."""
-        if "past" in matter.findings.found:
-            return ()
-        sentences = sentences_of(matter.text)[:_MAX_SENTENCES]
-        return self._rules.examine_sentences(sentences, matter.text, matter.findings) if len(sentences) > 1 else ()
+    def _sentences(self, matter: "_Matter") -> Sequence[str]:
+        """The sentences that are read alone; none where something past is told."""
+        return () if "past" in matter.findings.found else sentences_of(matter.text)[:_MAX_SENTENCES]
 
     def _choice(self, matter: "_Matter", scores: Scores, likeliest: Category, raised_by: str | None) -> "_Choice":
         if raised_by or likeliest == "emergency":
@@ -317,7 +315,7 @@ class LayeredUnderstanding:
         return cost > policy.person_above
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Matter:
     """A text that says something, and what was found in it."""
 
@@ -325,7 +323,7 @@ class _Matter:
     findings: Findings
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Choice:
     """The category of a text, and what made it so other than the model."""
 

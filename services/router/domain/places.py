@@ -4,7 +4,6 @@ The names are data (`data/gazetteer/`). A text is looked up once in one index, s
 grow with the number of places.
 """
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.spelling import SHORTEST, Guess, Speller
 from services.router.domain.text import PhraseIndex, Remembered, Span, Words, fold, longest_first
+from services.router.domain.values import immutable
 
 Role = Literal["residence", "origin", "elsewhere", "office", "incident", "unsaid"]
 MentionKind = Literal["ward", "coded_street", "place", "quarter", "outside", "far", "area"]
@@ -94,7 +94,7 @@ class Gazetteer(_Data):
     roles: dict[Role, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Mention:
     """One place named in a text.
 
@@ -135,6 +135,21 @@ _WARD_PREFIXES = frozenset({"p", "f", "phuong", "ph", "phuog", "fuong", "phuonq"
 _INTRODUCING = _WARD_PREFIXES | {"duong", "hem", "d"}
 _DISTRICT_PREFIXES = frozenset({"q", "quan", "district"})
 _SURNAMES = frozenset(fold("nguyen tran le vo duong ha huynh phan bui truong lam to do dang").plain)
+
+# What a word may be to the finder, one bit each: a text is looked through as these bytes.
+_BEGINS, _GOES_ON, _ALONE, _CODE, _INTRODUCES, _SYLLABLE, _OF_LONG_WARD = (1 << bit for bit in range(7))
+
+
+def _any_of(bits: int) -> bytes:
+    return b"[" + re.escape(bytes(flags for flags in range(128) if flags & bits)) + b"]"
+
+
+_MAY_BE_NAME = re.compile(_any_of(_BEGINS) + b"(?=" + _any_of(_GOES_ON) + b")|" + _any_of(_ALONE))
+_MAY_BE_CODE = re.compile(_any_of(_CODE))
+# One syllable of a guessed name may be wrong, so that the first or the second is known, and two of three.
+_MAY_INTRODUCE = re.compile(_any_of(_INTRODUCES) + b"(?=(?s:.?)" + _any_of(_SYLLABLE) + b")")
+_MAY_BE_LONG_WARD = re.compile(_any_of(_OF_LONG_WARD) + b"(?s:.?)" + _any_of(_OF_LONG_WARD))
+
 WORDS_BEFORE = 4
 NUMBERED_WARDS = 28
 NUMBERED_DISTRICTS = 12
@@ -155,7 +170,6 @@ class PlaceFinder:
         self._persons = frozenset(word for phrase in gazetteer.person_words for word in fold(phrase).plain[-1:])
         self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
         self._introducing = self._streets | _WARD_PREFIXES
-        self._may_be_code = Remembered(self._looks_like_code).__getitem__
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
         names = list(_names(gazetteer))
         self._names: PhraseIndex[_Name] = PhraseIndex(names, accepts_bare=True)
@@ -168,6 +182,11 @@ class PlaceFinder:
         self._long_wards = Speller(
             (syllables, value) for syllables, value in guessable if value.kind == "ward" and len(syllables) > SHORTEST
         )
+        beginnings = self._names.tree.children or {}
+        self._beginnings = frozenset(beginnings)
+        self._seconds = frozenset(word for node in beginnings.values() for word in node.children or ())
+        self._alone = frozenset(word for word, node in beginnings.items() if node.entry is not None)
+        self._flags = Remembered(self._flags_of).__getitem__
         self._roles: PhraseIndex[Role] = PhraseIndex(
             (phrase, role) for role, phrases in gazetteer.roles.items() for phrase in phrases
         )
@@ -177,11 +196,14 @@ class PlaceFinder:
 
     def find(self, words: Words) -> list[Mention]:
         """All places named, in order of the text; of overlapping names the longest counts."""
-        found = _longest_sure_first([*self._names.find(words), *self._coded(words)])
+        flags = bytes(map(self._flags, words.plain))
+        begins = [name.start() for name in _MAY_BE_NAME.finditer(flags)]
+        coded = [code.start() for code in _MAY_BE_CODE.finditer(flags)]
+        found = _longest_sure_first([*self._names.find(words, begins), *self._coded(words, coded)])
         spans = [span for span in found if span.value is not _LOOK_ALIKE and not self._is_a_person(span, words)]
         if not any(span.value.kind in {"ward", "coded_street", "outside"} or span.value.decides for span in spans):
             taken = {at for span in found for at in range(span.start, span.end)}
-            spans += self._misspelt(words, taken)
+            spans += self._misspelt(words, flags, taken)
         if not spans:
             return []
         traps = {span.value for span in self._trap_words.find(words)}
@@ -216,17 +238,13 @@ class PlaceFinder:
         before = words.plain[max(0, span.start - 3) : span.start]
         return before[-1] in self._persons and not self._streets.intersection(before)
 
-    def _misspelt(self, words: Words, taken: set[int]) -> Iterable[Span[_Name]]:
+    def _misspelt(self, words: Words, flags: bytes, taken: set[int]) -> Iterable[Span[_Name]]:
         """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""
         plain = words.plain
-        introducing = self._introducing
-        introduced = (
-            []
-            if introducing.isdisjoint(plain)
-            else [at for at, word in enumerate(plain[:-1], 1) if word in introducing]
-        )
+        introduced = [before.end() for before in _MAY_INTRODUCE.finditer(flags)]
         guesses = [guess for guess in self._speller.guesses(plain, introduced) if self._is_introduced(guess, plain)]
-        guesses += [guess for guess in self._long_wards.guesses(plain) if guess.end - guess.start > SHORTEST]
+        if _MAY_BE_LONG_WARD.search(flags):
+            guesses += [guess for guess in self._long_wards.guesses(plain) if guess.end - guess.start > SHORTEST]
         for guess in sorted(guesses, key=lambda one: one.start):
             if taken.isdisjoint(range(guess.start, guess.end)):
                 yield Span(guess.start, guess.end, replace(guess.value, sure="guessed"), "")
@@ -235,13 +253,10 @@ class PlaceFinder:
     def _is_introduced(self, guess: Guess[_Name], plain: Sequence[str]) -> bool:
         return plain[guess.start - 1] in (_WARD_PREFIXES if guess.value.kind == "ward" else self._streets)
 
-    def _coded(self, words: Words) -> Iterable[Span[_Name]]:
+    def _coded(self, words: Words, places: Iterable[int]) -> Iterable[Span[_Name]]:
         """Initials with or without a number, numbered quarters, districts and wards."""
         plain = words.plain
-        may_be = list(map(self._may_be_code, plain))
-        if True not in may_be:
-            return
-        for at in itertools.compress(range(len(plain)), may_be):
+        for at in places:
             word = plain[at]
             before = plain[at - 1] if at else ""
             after = plain[at + 1] if at + 1 < len(plain) else ""
@@ -256,6 +271,18 @@ class PlaceFinder:
                     yield Span(at, at + 1 + (name.kind == "coded_street"), name, word)
             elif word.isdigit() or word[0] in "qka":
                 yield from _numbered(word, before, plain[at - 2] if at > 1 else "", at)
+
+    def _flags_of(self, word: str) -> int:
+        """The bits of a word."""
+        return (
+            (_BEGINS if word in self._beginnings else 0)
+            | (_GOES_ON if word in self._seconds else 0)
+            | (_ALONE if word in self._alone else 0)
+            | (_CODE if self._looks_like_code(word) else 0)
+            | (_INTRODUCES if word in self._introducing else 0)
+            | (_SYLLABLE if self._speller.knows(word) else 0)
+            | (_OF_LONG_WARD if self._long_wards.knows(word) else 0)
+        )
 
     def _looks_like_code(self, word: str) -> bool:
         """Whether `_coded` has to look at a word; most words are only words."""

@@ -57,6 +57,10 @@ class Speller(Generic[T]):
                     entries.append((syllables[gap], value))
         self._lengths = sorted(lengths, reverse=True)
 
+    def knows(self, syllable: str) -> bool:
+        """Whether a name has this syllable."""
+        return syllable in self._syllables
+
     def guesses(self, words: Sequence[str], starts: Sequence[int] | None = None) -> Iterator[Guess[T]]:
         """What looks like a known name; longer ones first at each place, names written right are left out.
 

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from services.router.domain.slips import Slips
+from services.router.domain.values import immutable
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -116,14 +117,17 @@ class Remembered(dict[str, T]):
         self._work_out, self._most = work_out, most
 
     def __missing__(self, word: str) -> T:
-        found = self._work_out(word)
+        return self.keep(word, self._work_out(word))
+
+    def keep(self, word: str, found: T) -> T:
+        """Keep what was found without being asked for it."""
         if len(self) >= self._most:  # a flood of slips and names: what is common comes back soon
             self.clear()
         self[word] = found
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Words:
     """The words of a text in order.
 
@@ -261,6 +265,7 @@ class Spelling:
         self._words = frozenset(word for phrase in phrases for word in phrase if len(word) > 1)
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
         self.meaning = Remembered(self._meaning).__getitem__
+        self.may_change = Remembered(self._may_change).__getitem__
         self._is_strange = Remembered(self._is_unknown).__getitem__
 
     def left_out(self, tokens: Sequence[str]) -> frozenset[str]:
@@ -294,6 +299,10 @@ class Spelling:
         """The syllables a word stands for, and whether it may be a slip for another word."""
         syllables = self._read(word) if word else ()
         return syllables, self._may_be_slip(word, syllables)
+
+    def _may_change(self, word: str) -> bool:
+        """Whether a word may stand for anything but itself; most do not."""
+        return self.meaning(word) != ((fold_word(word),), False) or word in self.pair_starts
 
     def _may_be_slip(self, word: str, syllables: Syllables) -> bool:
         """Whether the word is nothing that is known, but little is missing."""
@@ -495,13 +504,21 @@ def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str
         spelling: takes teencode and leftovers apart; without it words stay as they are written.
         left_out: words that are not looked at, other than those that the spelling leaves out.
     """
-    cut = _cut(text[:MAX_CHARACTERS])
+    typed = text[:MAX_CHARACTERS]
     if spelling is None:
-        return cut.words
+        return _as_written[typed]
+    cut = _cut(typed)
+    _as_written.keep(typed, cut.words)
     meant = _without_disguise(cut, spelling)
     if meant != cut.words.typed:
         cut = _cut_clean(meant, _in_latin(meant.lower()))
-    syllables = _meant(cut, spelling, left_out | spelling.left_out(cut.tokens))
+    may_change = list(map(spelling.may_change, cut.tokens))
+    left_out |= spelling.left_out(cut.tokens)
+    if left_out:
+        may_change = [token in left_out or changes for token, changes in zip(cut.tokens, may_change, strict=True)]
+    if True not in may_change:
+        return cut.words
+    syllables = _meant(cut, spelling, list(itertools.compress(range(len(may_change)), may_change)), left_out)
     forms = list(itertools.chain.from_iterable(syllables))
     if len(forms) != len(syllables) or () in syllables:
         return _spread(cut, syllables)
@@ -562,12 +579,15 @@ def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     )
 
 
-@lru_cache(maxsize=512)  # a batch's texts: each is cut once, and read as it is meant and, for places, as it is written
 def _cut(text: str) -> _Cut:
     if text.isascii() or _is_ordinary(text):
         return _cut_clean(text, text.lower())
     clean = _clean(text)
     return _cut_clean(clean, _in_latin(clean.lower()))
+
+
+_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 2_048)
+"""The words of texts as they stand there, for places: those of some batches, which have just been cut to be read."""
 
 
 def _in_latin(lower: str) -> str:
@@ -650,22 +670,29 @@ def _repeated(values: Sequence[T], sizes: Sequence[int]) -> tuple[T, ...]:
     return tuple(itertools.chain.from_iterable(map(itertools.repeat, values, sizes)))
 
 
-def _meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str]) -> list[Syllables]:
-    """What each token stands for; where two mean something together, the second one stands for both."""
-    tokens, starts = cut.tokens, spelling.pair_starts
-    if not tokens:
-        return []
-    if left_out:
-        tokens = ["" if token in left_out else token for token in tokens]
-    read, may_be_slip = zip(*map(spelling.meaning, tokens), strict=True)
-    forms = list(read)
-    if not starts.isdisjoint(tokens):
-        for at in itertools.compress(range(len(tokens) - 1), map(starts.__contains__, tokens)):
-            if not cut.words.ends_clause[at] and (pair := spelling.pair(tokens[at], tokens[at + 1])) is not None:
-                forms[at], forms[at + 1] = (), pair
-    if True in may_be_slip:
-        spelling.undo_slips(itertools.compress(range(len(tokens)), may_be_slip), tokens, forms)
-    return forms
+def _meant(cut: _Cut, spelling: Spelling, places: Sequence[int], left_out: frozenset[str]) -> list[Syllables]:
+    """What each token stands for; where two mean something together, the second one stands for both.
+
+    Args:
+        cut: the tokens.
+        spelling: says what they stand for.
+        places: of the tokens that may stand for something else than themselves.
+        left_out: tokens that stand for nothing.
+    """
+    tokens = [token if token not in left_out else "" for token in cut.tokens] if left_out else cut.tokens
+    meant: list[Syllables] = [(form,) for form in cut.forms]
+    slips: list[int] = []
+    for at in places:
+        meant[at], may_be_slip = spelling.meaning(tokens[at])
+        if may_be_slip:
+            slips.append(at)
+    for at in places:
+        if at + 1 < len(tokens) and not cut.words.ends_clause[at]:
+            pair = spelling.pair(tokens[at], tokens[at + 1])
+            if pair is not None:
+                meant[at], meant[at + 1] = (), pair
+    spelling.undo_slips(slips, tokens, meant)
+    return meant
 
 
 def _ends(gap: str) -> tuple[bool, bool]:
@@ -692,7 +719,9 @@ class Span(NamedTuple, Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Generic[T]):
+class Entry(Generic[T]):
+    """A phrase as it is written, and what it stands for."""
+
     marked: tuple[str, ...]
     value: T
     phrase: str
@@ -726,58 +755,24 @@ class PhraseTree(Generic[T]):
             node = node.children.setdefault(word, PhraseTree())
         return node
 
-    def candidates(self, plain: Sequence[str]) -> list[Candidate[T]]:
-        """All phrases whose plain words stand there, by start and then by end."""
+    def candidates(self, plain: Sequence[str], starts: Iterable[int] | None = None) -> list[Candidate[T]]:
+        """All phrases whose plain words stand there, by start and then by end.
+
+        Args:
+            plain: the words.
+            starts: where to look, if not everywhere.
+        """
         found: list[Candidate[T]] = []
-        following = (*plain[1:], "")  # no phrase has an empty word
-        for start, first in enumerate(map((self.children or {}).get, plain)):
-            node, end = first, start
-            while node is not None:
+        count = len(plain)
+        for start in range(count) if starts is None else starts:
+            node: PhraseTree[T] | None = self
+            end = start
+            while end < count and node is not None and node.children is not None:
+                node = node.children.get(plain[end])
                 end += 1
-                if node.entry is not None:
+                if node is not None and node.entry is not None:
                     found.append((start, end, node.entry))
-                if node.children is None:
-                    break
-                node = node.children.get(following[end - 1])
         return found
-
-
-class TreePair(Generic[T, S]):
-    """Two trees beside each other, walked at once. A node is met in memory that is far away, so it has all at hand.
-
-    Attributes:
-        children: as of `PhraseTree`.
-        one: the entry in the first tree.
-        other: the entry in the second tree.
-    """
-
-    __slots__ = ("children", "one", "other")
-
-    def __init__(self, one: PhraseTree[T] | None, other: PhraseTree[S] | None) -> None:
-        self.one = one.entry if one else None
-        self.other = other.entry if other else None
-        ones, others = (one and one.children) or {}, (other and other.children) or {}
-        self.children: dict[str, TreePair[T, S]] | None = {
-            word: TreePair(ones.get(word), others.get(word)) for word in {**ones, **others}
-        } or None
-
-    def candidates(self, plain: Sequence[str]) -> tuple[list[Candidate[T]], list[Candidate[S]]]:
-        """The candidates of both trees; see `PhraseTree`."""
-        ones: list[Candidate[T]] = []
-        others: list[Candidate[S]] = []
-        following = (*plain[1:], "")
-        for start, first in enumerate(map((self.children or {}).get, plain)):
-            node, end = first, start
-            while node is not None:
-                end += 1
-                if node.one is not None:
-                    ones.append((start, end, node.one))
-                if node.other is not None:
-                    others.append((start, end, node.other))
-                if node.children is None:
-                    break
-                node = node.children.get(following[end - 1])
-        return ones, others
 
 
 MIN_JOINED_LETTERS = 6
@@ -798,13 +793,13 @@ class PhraseIndex(Generic[T]):
             accepts_bare: names are often written bare in a text that has marks: "ở hiep thanh 13 đó".
         """
         self._accepts_bare = accepts_bare
-        self.tree: PhraseTree[list[_Entry[T]]] = PhraseTree()
+        self.tree: PhraseTree[list[Entry[T]]] = PhraseTree()
         for phrase, value in phrases:
             self._add(phrase, value)
 
     def _add(self, phrase: str, value: T) -> None:
         words = fold(phrase.removeprefix("="))
-        entry = _Entry(words.marked, value, phrase, phrase.startswith("="))
+        entry = Entry(words.marked, value, phrase, phrase.startswith("="))
         self._put(words.plain, entry)
         joined = "".join(words.plain)
         if len(words) > 1 and len(joined) >= MIN_JOINED_LETTERS and not entry.is_strict and joined.isalpha():
@@ -812,17 +807,17 @@ class PhraseIndex(Generic[T]):
             marked = fold(phrase.replace(" ", "")).marked
             self._put((joined,), replace(entry, marked=marked))
 
-    def _put(self, path: Sequence[str], entry: _Entry[T]) -> None:
+    def _put(self, path: Sequence[str], entry: Entry[T]) -> None:
         node = self.tree.at(path)
         if node.entry is None:
             node.entry = []
         node.entry.append(entry)
 
-    def find(self, words: Words) -> list[Span[T]]:
-        """All phrases in the words, overlapping ones too, in order of their start."""
-        return self.fitting(words, self.tree.candidates(words.plain))
+    def find(self, words: Words, starts: Iterable[int] | None = None) -> list[Span[T]]:
+        """All phrases in the words, or those that begin at `starts`; overlapping ones too, in order of their start."""
+        return self.fitting(words, self.tree.candidates(words.plain, starts))
 
-    def fitting(self, words: Words, candidates: Iterable[Candidate[list[_Entry[T]]]]) -> list[Span[T]]:
+    def fitting(self, words: Words, candidates: Iterable[Candidate[list[Entry[T]]]]) -> list[Span[T]]:
         """The candidates of the tree that are written as they have to be."""
         marked, accepts_bare = words.marked, self._accepts_bare
         return [
@@ -833,7 +828,7 @@ class PhraseIndex(Generic[T]):
             or ((accepts_bare or not entry.is_strict) and self._fits(entry, words, start, end))
         ]
 
-    def _fits(self, entry: _Entry[T], words: Words, start: int, end: int) -> bool:
+    def _fits(self, entry: Entry[T], words: Words, start: int, end: int) -> bool:
         """Whether words with other marks than the phrase's may be meant for it."""
         written, bare = words.marked[start:end], words.plain[start:end]
         if self._accepts_bare:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.router.domain.feature_table import FeatureTable, Numbers, Rows
 from services.router.domain.understanding import Findings
+from services.router.domain.values import immutable
 
 
 class ModelCard(BaseModel):
@@ -50,7 +51,7 @@ class ModelCard(BaseModel):
     measured: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Scores:
     """What the model thinks of a text.
 

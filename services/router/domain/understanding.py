@@ -5,24 +5,26 @@ model stands behind the same `Understanding` interface, with these safety rules 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, filterfalse, islice
+from itertools import chain, filterfalse, islice, repeat
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.router.domain.lexicon import Lexicon
+from services.router.domain.lexicon import ConceptPhrases, Lexicon
+from services.router.domain.phrase_table import PhraseTable
 from services.router.domain.text import (
+    Candidate,
+    Entry,
     PhraseIndex,
     Span,
     Spelling,
-    TreePair,
     Words,
     WritingBook,
     fold,
     fold_sentences,
 )
+from services.router.domain.values import immutable
 from shared.events import Language, MessageKind
 
 Category = Literal["emergency", "crime_report", "security_tip", "complaint", "procedure", "greeting", "other"]
@@ -56,7 +58,7 @@ PROCEDURE_SUBTOPICS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class MessageContext:
     """What is known around a text.
 
@@ -73,7 +75,7 @@ class MessageContext:
     has_open_case: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reading:
     """What a message is about.
 
@@ -178,7 +180,7 @@ Repairs = Literal["everything", "no_slips", "nothing"]
 _NEGATION, _MASK = "~negation", "~mask"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Match:
     """A rule that matches, with the phrases of our lists that made it match."""
 
@@ -186,7 +188,7 @@ class Match:
     evidence: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Findings:
     """What was found in a text, before anybody decides what it means.
 
@@ -256,7 +258,7 @@ class RuleUnderstanding:
         phrases += [(phrase, _NEGATION) for phrase in book.negations]
         phrases += [(phrase, _MASK) for phrase in book.masks]
         self._index: PhraseIndex[str] = PhraseIndex(phrases)
-        self._tree = TreePair(self._index.tree, lexicon.tree)
+        self._phrases = PhraseTable(self._index.tree, lexicon.tree)
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
         self._english = frozenset(book.english)
         self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
@@ -303,21 +305,37 @@ class RuleUnderstanding:
 
     def examine(self, text: str) -> Findings:
         """Find the words, what they name, and the rules that match; no decision yet."""
-        return self._find(fold(text, self._spelling), has_question_mark="?" in text)
+        return self.examine_all([text])[0]
 
-    def examine_sentences(self, sentences: Iterable[str], text: str, findings: Findings) -> list[Findings]:
+    def examine_all(self, texts: Sequence[str]) -> list[Findings]:
+        """What `examine` finds in each text, for less."""
+        return self._find([fold(text, self._spelling) for text in texts], ["?" in text for text in texts])
+
+    def examine_sentences(self, asked: Iterable[tuple[Sequence[str], str, Findings]]) -> list[list[Findings]]:
         """What `examine` finds in sentences alone, for less.
 
         Args:
-            sentences: the first ones of the text, in order.
-            text: what was written.
-            findings: of the text.
+            asked: the first sentences of a text, in order, the text, and what was found in it.
         """
-        folded = fold_sentences(sentences, text, findings.words, self._spelling)
-        return [self._find(words, has_question_mark=False) for words in folded]  # the mark ends a sentence
+        folded = [fold_sentences(sentences, text, whole.words, self._spelling) for sentences, text, whole in asked]
+        found = iter(self._find([*chain.from_iterable(folded)], repeat(False)))  # a question mark ends a sentence
+        return [[*islice(found, len(sentences))] for sentences in folded]
 
-    def _find(self, words: Words, *, has_question_mark: bool) -> Findings:
-        of_rules, of_lexicon = self._tree.candidates(words.plain)
+    def _find(self, folded: Sequence[Words], has_question_mark: Iterable[bool]) -> list[Findings]:
+        candidates = self._phrases.candidates([words.plain for words in folded])
+        return [
+            self._findings(words, of_rules, of_lexicon, has_question_mark=asks)
+            for words, (of_rules, of_lexicon), asks in zip(folded, candidates, has_question_mark, strict=False)
+        ]
+
+    def _findings(
+        self,
+        words: Words,
+        of_rules: Sequence[Candidate[list[Entry[str]]]],
+        of_lexicon: Sequence[Candidate[ConceptPhrases]],
+        *,
+        has_question_mark: bool,
+    ) -> Findings:
         spans = self._index.fitting(words, of_rules)
         found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
         return Findings(

@@ -145,7 +145,7 @@ def test_a_sentence_cut_out_of_a_text_is_what_it_is_alone() -> None:
 
     for text in texts:
         sentences = sentences_of(text)
-        found = RULES.examine_sentences(sentences, text, RULES.examine(text))
+        found = RULES.examine_sentences([(sentences, text, RULES.examine(text))])[0]
         assert found == [RULES.examine(sentence) for sentence in sentences], text
 
 
