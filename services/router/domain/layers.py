@@ -52,7 +52,7 @@ class Policy(BaseModel):
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
         incident_from: share of emergency and crime together from which a person reads it, whatever else it may be.
-        incident_from_with_concept: the same where one of the `incident_concepts` is named or a rule of emergency matches.
+        incident_from_with_concept: the same where one of the `incident_concepts` or a rule of emergency is found.
         incident_concepts: concepts of the lexicon whose words may be an incident.
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.

@@ -213,7 +213,7 @@ def test_of_words_that_no_list_knows_the_first_are_looked_at_and_the_known_ones_
     text = ". ".join([*(" ".join(strange[at : at + 30]) for at in range(0, 300, 30)), "cháy nhà cứu với"])
 
     findings = RULES.examine(text)
-    in_sentences = RULES.examine_sentences(sentences_of(text), text, findings)
+    in_sentences = RULES.examine_sentences([(sentences_of(text), text, findings)])[0]
 
     assert findings.words.plain == (*strange[:MAX_STRANGE_WORDS], "chay", "nha", "cuu", "voi")
     assert tuple(word for one in in_sentences for word in one.words.plain) == findings.words.plain
@@ -276,9 +276,11 @@ def test_a_word_of_danger_brings_a_person_only_from_a_share() -> None:
 
     assert "emergency" in {match.rule.category for match in findings.matches}
     assert not read(text).needs_person
-    for named in ({"incident_concepts": []}, {}):  # the rule alone, and with a concept of the lexicon
+    for concepts in ([], ["traffic_crash"]):  # the rule alone, and with a concept of the lexicon
         for line, needs_person in ((incident * 0.99, True), (incident * 1.01, False)):
-            policy = Policy.model_validate(written | named | {"incident_from_with_concept": line})
+            policy = Policy.model_validate(
+                written | {"incident_concepts": concepts, "incident_from_with_concept": line}
+            )
             reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
             assert reading.needs_person == needs_person
 
@@ -314,7 +316,9 @@ def test_a_farewell_stands_in_the_queue_as_an_emergency(text: str) -> None:
 
 def test_words_of_means_raise_only_what_would_say_nothing() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
-    policy = Policy.model_validate(written | {"raising_concepts": ["thanks_words"], "emergency_from_in_sentence": 0.999})
+    policy = Policy.model_validate(
+        written | {"raising_concepts": ["thanks_words"], "emergency_from_in_sentence": 0.999}
+    )
     raising = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy)
     thanks, called_off = "cảm ơn các anh nhiều ạ", "em báo nhầm, cảm ơn anh, thôi khỏi xuống nha"
 
