@@ -7,7 +7,7 @@ grow with the number of places.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -123,11 +123,17 @@ class _Name:
     decides: bool = False
     sure: Certainty = "verified"
     is_person: bool = False
+    is_on_a_border: bool = False
 
 
+_BORDERS = frozenset({"bridge", "crossing", "water"})
+_OF_A_DISTRICT = frozenset({"quan", "q", "huyen", "o", "ben"})
 _LOOK_ALIKE = _Name("", "area")
 _CODED = re.compile(r"^p?([a-z]{2,3}?)(\d{1,3}[a-z]{0,2})$")
 _JOINED_CODE = re.compile(r"^([a-z]{6,})(\d{1,3}[a-z]{0,2})$")
+_NUMBERED_END = re.compile(r"^([a-z]{3,5})(\d{1,3}[a-z]?)$")
+_TOKEN = re.compile(r"[^\W_]+")
+_GLUE = frozenset("-./_")
 _NUMBER = re.compile(r"^\d{1,3}[a-z]{0,2}$")
 _OTHER_DISTRICT = re.compile(r"^q(\d{1,2})$")
 _QUARTER = re.compile(r"^(?:kp|ap)(\d{1,3}[a-z]?)$")
@@ -163,6 +169,7 @@ class PlaceFinder:
         self._joined = {
             "".join(fold(name).plain): ward for ward, names in gazetteer.wards.items() for name in names.names
         }
+        self._ends = frozenset(fold(name).plain[-1] for names in gazetteer.wards.values() for name in names.names)
         self._weak = frozenset(gazetteer.weak_initials)
         self._counted = frozenset(word for phrase in gazetteer.counted for word in fold(phrase).plain)
         self._several = gazetteer.coded_streets_in_several_wards
@@ -201,6 +208,7 @@ class PlaceFinder:
         coded = [code.start() for code in _MAY_BE_CODE.finditer(flags)]
         found = _longest_sure_first([*self._names.find(words, begins), *self._coded(words, coded)])
         spans = [span for span in found if span.value is not _LOOK_ALIKE and not self._is_a_person(span, words)]
+        spans = _without_namesakes(spans, words)
         if not any(span.value.kind in {"ward", "coded_street", "outside"} or span.value.decides for span in spans):
             taken = {at for span in found for at in range(span.start, span.end)}
             spans += self._misspelt(words, flags, taken)
@@ -266,6 +274,8 @@ class PlaceFinder:
                 ward := self._joined.get(joined[1].removeprefix("phuong")) or self._joined.get(joined[1][1:])
             ):
                 yield Span(at, at + 1, self._coded_name(ward, joined[2]), word)
+            elif (end := _NUMBERED_END.match(word)) and (span := self._numbered_end(plain, at, *end.groups())):
+                yield span
             elif (initials := word if word in self._initials else word.removeprefix("p")) in self._initials:
                 if name := self._initials_name(initials, words, at, before, after, has_prefix=initials != word):
                     yield Span(at, at + 1 + (name.kind == "coded_street"), name, word)
@@ -284,6 +294,13 @@ class PlaceFinder:
             | (_OF_LONG_WARD if self._long_wards.knows(word) else 0)
         )
 
+    def _numbered_end(self, plain: Sequence[str], at: int, last: str, number: str) -> Span[_Name] | None:
+        """A ward whose number sticks to its last syllable: "hiệp thành13"."""
+        for start in (at - 1, at - 2):
+            if start >= 0 and last in self._ends and (ward := self._joined.get("".join(plain[start:at]) + last)):
+                return Span(start, at + 1, self._coded_name(ward, number), plain[at])
+        return None
+
     def _looks_like_code(self, word: str) -> bool:
         """Whether `_coded` has to look at a word; most words are only words."""
         return (
@@ -292,7 +309,9 @@ class PlaceFinder:
             or word.isdigit()
             or (
                 not word.isalpha()
-                and any(pattern.match(word) for pattern in (_CODED, _JOINED_CODE, _OTHER_DISTRICT, _QUARTER))
+                and any(
+                    pattern.match(word) for pattern in (_CODED, _JOINED_CODE, _NUMBERED_END, _OTHER_DISTRICT, _QUARTER)
+                )
             )
         )
 
@@ -301,7 +320,7 @@ class PlaceFinder:
     ) -> _Name | None:
         ward = self._initials[initials]
         is_introduced = has_prefix or before in _INTRODUCING
-        if _NUMBER.match(after) and not words.ends_clause[at]:
+        if _NUMBER.match(after) and (not words.ends_clause[at] or _is_glued(words, at)):
             counts = words.plain[at + 2] if at + 2 < len(words) else ""
             is_amount = counts in self._counted or after[-1] == "k"
             if initials not in self._weak or is_introduced or words.is_capital(at):
@@ -311,6 +330,32 @@ class PlaceFinder:
         if initials not in self._weak or has_prefix or before in _WARD_PREFIXES:
             return _Name(ward, "ward", (ward,), decides=True)
         return None
+
+
+def _without_namesakes(spans: list[Span[_Name]], words: Words) -> list[Span[_Name]]:
+    """A place whose name another district follows lies there: "Lê Thị Riêng, quận 1", "trường Nguyễn Trãi Gò Vấp"."""
+    elsewhere = [span for span in spans if span.value.kind == "outside"]
+    return [span for span in spans if not any(_is_of(span, other, words) for other in elsewhere)]
+
+
+def _is_of(place: Span[_Name], other: Span[_Name], words: Words) -> bool:
+    if place.value.kind != "place" or place.value.is_on_a_border or other.start < place.end:
+        return False
+    is_one_clause = not any(words.ends_clause[place.end - 1 : other.start])
+    return (is_one_clause or other.value.key.startswith("quan-")) and _OF_A_DISTRICT.issuperset(
+        words.plain[place.end : other.start]
+    )
+
+
+def _is_glued(words: Words, at: int) -> bool:
+    """Whether one mark alone stands between a word and the next: "ht-45", "tl.29"."""
+    gaps = _gaps(words.typed)
+    return len(gaps) > at + 1 and gaps[at + 1] in _GLUE
+
+
+@lru_cache(maxsize=8)
+def _gaps(typed: str) -> list[str]:
+    return _TOKEN.split(typed)
 
 
 def _longest_sure_first(spans: Sequence[Span[_Name]]) -> list[Span[_Name]]:
@@ -351,7 +396,7 @@ def _names(gazetteer: Gazetteer) -> Iterable[tuple[str, _Name]]:
         value = _Name(place.key, "place", place.wards, place.decides and place.sure != "unverified", place.sure)
         for name in place.names:
             is_person = place.kind == "street" and fold(name).plain[0] in _SURNAMES
-            yield name, replace(value, is_person=is_person)
+            yield name, replace(value, is_person=is_person, is_on_a_border=place.kind in _BORDERS)
     for trap in gazetteer.traps:
         yield from ((name, _Name(trap.key, "outside", decides=True)) for name in trap.names)
     yield from ((name, _Name(_key(name), "outside", decides=True)) for name in gazetteer.outside.neighbours)
