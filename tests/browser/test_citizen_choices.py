@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser.test_console_hub_journey import PATIENCE_MS, WARD, Journey, browser, write
+from tests.browser.chromium import PATIENCE_MS
+from tests.browser.test_console_hub_journey import WARD, Journey, browser, write
 from tests.servers import RunningHub
 
 __all__ = ["browser"]  # the fixture

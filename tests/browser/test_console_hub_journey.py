@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.browser.chromium import AXE, PATIENCE_MS, a_browser, a_page
 from tests.browser.screenshots import keep_screenshot
-from tests.browser.test_console_journeys import ARGUMENTS, AXE, CHROMIUM
 from tests.servers import RunningHub
 
 pytestmark = pytest.mark.browser
@@ -32,16 +32,12 @@ SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
 DESK, PHONE = (1366, 768), (390, 844)
 TIP = "hồi hôm có hai người bẻ khóa xe nhà bên cạnh ở TCH 21"
 WARD, OTHER_WARD = "tan-chanh-hiep", "thoi-an"
-PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    assert CHROMIUM, "needs a Chromium"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with a_browser() as browser:
         yield browser
-        await browser.close()
 
 
 @dataclass(frozen=True)
@@ -65,33 +61,27 @@ class Journey:
     @asynccontextmanager
     async def phone(self, citizen: str, page: str, name: str) -> AsyncIterator[Page]:
         """A citizen's phone with the conversation with one page open."""
-        context = await self.browser.new_context(
-            viewport={"width": PHONE[0], "height": PHONE[1]}, has_touch=True, is_mobile=True, reduced_motion="reduce"
-        )
-        context.set_default_timeout(PATIENCE_MS)
-        phone = await context.new_page()
-        await phone.goto(f"{self.hub.state.simulator}/?citizen={citizen}&name={quote(name)}#{page}")
-        await expect(phone.locator("#chat-view")).to_be_visible()
-        yield phone
-        await context.close()
+        viewport = {"width": PHONE[0], "height": PHONE[1]}
+        async with a_page(
+            self.browser, viewport=viewport, has_touch=True, is_mobile=True, reduced_motion="reduce"
+        ) as phone:
+            await phone.goto(f"{self.hub.state.simulator}/?citizen={citizen}&name={quote(name)}#{page}")
+            await expect(phone.locator("#chat-view")).to_be_visible()
+            yield phone
 
     @asynccontextmanager
     async def desk(self, account: str) -> AsyncIterator[Page]:
         """An officer's browser, signed in, with the queue open and its live stream connected."""
         password = json.loads((self.hub.home / "demo-accounts.json").read_text("utf-8"))["password"]
-        context = await self.browser.new_context(
-            viewport={"width": DESK[0], "height": DESK[1]}, locale="vi-VN", reduced_motion="reduce"
-        )
-        context.set_default_timeout(PATIENCE_MS)
-        page = await context.new_page()
-        await page.goto(f"{self.hub.state.console}/sign-in")
-        await page.get_by_label("Tài khoản").fill(account)
-        await page.get_by_label("Mật khẩu").fill(password)
-        async with page.expect_response(lambda answer: "/live?" in answer.url):
-            await page.get_by_role("button", name="Đăng nhập").click()
-            await page.wait_for_url("**/queue")
-        yield page
-        await context.close()
+        viewport = {"width": DESK[0], "height": DESK[1]}
+        async with a_page(self.browser, viewport=viewport, locale="vi-VN", reduced_motion="reduce") as page:
+            await page.goto(f"{self.hub.state.console}/sign-in")
+            await page.get_by_label("Tài khoản").fill(account)
+            await page.get_by_label("Mật khẩu").fill(password)
+            async with page.expect_response(lambda answer: "/live?" in answer.url):
+                await page.get_by_role("button", name="Đăng nhập").click()
+                await page.wait_for_url("**/queue")
+            yield page
 
 
 async def clean(page: Page, name: str) -> None:

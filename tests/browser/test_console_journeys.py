@@ -6,47 +6,35 @@ Screenshots of every page at desk and phone width, light and dark, go to the fol
 
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.browser.chromium import AXE, a_browser, a_page
 from tests.browser.screenshots import keep_screenshot
 from tests.unit.console.house import LEAD, PASSWORD, House, open_house, scratch_name, settings_for, until
 from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_reply, an_entry, put
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
 DESK, PHONE = (1366, 768), (390, 844)
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
-PATIENCE_MS = 60_000
 COUNT_TONES = """() => {
   const make = AudioContext.prototype.createOscillator;
   window.tones = 0;
   AudioContext.prototype.createOscillator = function () { window.tones += 1; return make.call(this); };
 }"""
 
-expect.set_options(timeout=PATIENCE_MS)
-
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    async with a_browser() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -66,25 +54,22 @@ async def a_desk(
     scheme: Literal["light", "dark"] = "light",
 ) -> AsyncIterator[Page]:
     """An officer's browser; any error of a script or of the security policy fails the test."""
-    context = await browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, locale="vi-VN", reduced_motion="reduce"
-    )
-    context.set_default_timeout(PATIENCE_MS)
-    page = await context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on(
-        "console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None
-    )
-    await page.goto(f"{house.url}/sign-in")
-    if account is not None:
-        await page.get_by_label("Tài khoản").fill(account)
-        await page.get_by_label("Mật khẩu").fill(PASSWORD)
-        await page.get_by_role("button", name="Đăng nhập").click()
-        await page.wait_for_url("**/queue")
-    yield page
-    assert faults == []
-    await context.close()
+    viewport = {"width": size[0], "height": size[1]}
+    async with a_page(browser, viewport=viewport, color_scheme=scheme, locale="vi-VN", reduced_motion="reduce") as page:
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None,
+        )
+        await page.goto(f"{house.url}/sign-in")
+        if account is not None:
+            await page.get_by_label("Tài khoản").fill(account)
+            await page.get_by_label("Mật khẩu").fill(PASSWORD)
+            await page.get_by_role("button", name="Đăng nhập").click()
+            await page.wait_for_url("**/queue")
+        yield page
+        assert faults == []
 
 
 async def first_codes(page: Page, count: int) -> list[str]:
@@ -257,9 +242,13 @@ async def test_the_daily_tasks_need_no_mouse(browser: Browser, house: House) -> 
         await page.keyboard.press("q")
         await page.wait_for_url("**/queue")
         await page.keyboard.press("/")
-        await page.keyboard.type("0040")
+        await expect(page.get_by_role("searchbox")).to_be_focused()
+        await page.keyboard.type(a_code(40).removeprefix("Q12-"))
         await page.keyboard.press("Enter")
+        await page.wait_for_url(f"**/cases/{a_code(40)}")
         await page.keyboard.press("?")
+        await page.wait_for_url("**/help")
+        await expect(page.get_by_role("heading", name="Phím tắt")).to_be_visible()
         assert house.published.events == []
 
 

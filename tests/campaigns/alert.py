@@ -15,18 +15,17 @@ import sys
 import time
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 from pydantic import SecretStr
 
 from shared.mongo import open_store
 from shared.settings import HubSettings
 from stack.ports import find_free
 from stack.settings import ROOT
+from tests.browser.chromium import a_browser, a_page
 from tests.browser.screenshots import keep_screenshot
-from tests.browser.test_console_journeys import ARGUMENTS, CHROMIUM
 from tests.servers import RunningHub, running_hub
 
 ALERT, PAGE = "EmergencyWaiting", "tan-chanh-hiep"
@@ -98,20 +97,19 @@ class Drill:
 
     async def picture(self, browser: Browser, file: Path) -> None:
         """Prometheus' alert page."""
-        page = await browser.new_page(viewport={"width": 1000, "height": 520})
-        # Debian's package has the classic page only, the official image the newer one only.
-        found = await page.goto(f"{self._prometheus}/classic/alerts")
-        if found is None or found.status != HTTPStatus.OK:
-            await page.goto(f"{self._prometheus}/alerts")
-        row = page.get_by_text(ALERT, exact=True).first
-        await row.wait_for(timeout=60_000)
-        if await self.state() == "firing":
-            await row.click()
-            await page.get_by_text("firing", exact=True).first.wait_for(timeout=60_000)
-        # Right below the bar that covers the top; above the row stands a path of this machine.
-        await row.evaluate("row => { row.scrollIntoView({block: 'start'}); window.scrollBy(0, -14); }")
-        await keep_screenshot(page, file)
-        await page.close()
+        async with a_page(browser, viewport={"width": 1000, "height": 520}) as page:
+            # Debian's package has the classic page only, the official image the newer one only.
+            found = await page.goto(f"{self._prometheus}/classic/alerts")
+            if found is None or found.status != HTTPStatus.OK:
+                await page.goto(f"{self._prometheus}/alerts")
+            row = page.get_by_text(ALERT, exact=True).first
+            await row.wait_for(timeout=60_000)
+            if await self.state() == "firing":
+                await row.click()
+                await page.get_by_text("firing", exact=True).first.wait_for(timeout=60_000)
+            # Right below the bar that covers the top; above the row stands a path of this machine.
+            await row.evaluate("row => { row.scrollIntoView({block: 'start'}); window.scrollBy(0, -14); }")
+            await keep_screenshot(page, file)
 
     async def waterfall(self, browser: Browser, code: str, file: Path) -> None:
         """The bars that `hub case show --trace` prints below the case's history."""
@@ -121,13 +119,12 @@ class Drill:
         output, _ = await process.communicate()
         text = output.decode()
         text = text[text.index("\ntrace ") + 1 :].rstrip()
-        page = await browser.new_page(viewport={"width": 1000, "height": 200})
-        await page.set_content(f'<body style="margin:0"><pre style="{WATERFALL_STYLE}"></pre>')
-        await page.locator("pre").evaluate("(shown, text) => { shown.textContent = text; }", text)
-        height = await page.locator("pre").evaluate("shown => shown.offsetHeight")
-        await page.set_viewport_size({"width": 1000, "height": height})
-        await keep_screenshot(page, file)
-        await page.close()
+        async with a_page(browser, viewport={"width": 1000, "height": 200}) as page:
+            await page.set_content(f'<body style="margin:0"><pre style="{WATERFALL_STYLE}"></pre>')
+            await page.locator("pre").evaluate("(shown, text) => { shown.textContent = text; }", text)
+            height = await page.locator("pre").evaluate("shown => shown.offsetHeight")
+            await page.set_viewport_size({"width": 1000, "height": height})
+            await keep_screenshot(page, file)
 
 
 async def drill(hub: RunningHub, folder: Path) -> None:
@@ -136,8 +133,7 @@ async def drill(hub: RunningHub, folder: Path) -> None:
     command = (sys.executable, "-m", "stack", "observe", "--port", str(port))
     observer = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=os.environ | {"HUB_HOME": str(hub.home)})
     try:
-        async with async_playwright() as playwright, aiohttp.ClientSession() as http:
-            browser: Any = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        async with a_browser() as browser, aiohttp.ClientSession() as http:
             one = Drill(hub, http, f"http://127.0.0.1:{port}")
             await one.until("inactive")
             code = await one.citizen()
@@ -147,7 +143,6 @@ async def drill(hub: RunningHub, folder: Path) -> None:
             await one.until("inactive")
             await one.picture(browser, folder / "alert-cleared.png")
             await one.waterfall(browser, code, folder / "waterfall.png")
-            await browser.close()
     finally:
         observer.send_signal(signal.SIGTERM)
         await observer.wait()

@@ -52,10 +52,11 @@ class Policy(BaseModel):
         person_above: expected cost from which a person reads it.
         unsure_below: confidence below which a person is told that the machine cannot tell, whatever the category.
         incident_from: share of emergency and crime together from which a person reads it, whatever else it may be.
-        incident_from_with_concept: the same where one of the `incident_concepts` is named.
+        incident_from_with_concept: the same where one of the `incident_concepts` or a rule of emergency is found.
         incident_concepts: concepts of the lexicon whose words may be an incident.
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
+        raising_concepts: concepts of the lexicon that make an emergency of a greeting, a called-off report or `other`.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
@@ -78,6 +79,7 @@ class Policy(BaseModel):
     incident_concepts: frozenset[str]
     incident_from_in_sentence: float = Field(gt=0, lt=1)
     person_concepts: frozenset[str]
+    raising_concepts: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
@@ -93,6 +95,7 @@ class Policy(BaseModel):
 SAFETY_PERSON = "safety.may_be_incident"
 """Reason code of a reading that a person sees for safety, not because the machine is unsure."""
 
+_SAYS_NOTHING: frozenset[Category] = frozenset({"greeting", "other"})
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
 _ACCUSING: frozenset[Category] = frozenset({"complaint", "crime_report"})
 """An officer who beats somebody is accused of a crime: that too never goes to the accused unit."""
@@ -109,6 +112,7 @@ class LayeredUnderstanding:
         self._rules, self._model, self._policy = rules, model, policy
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
         self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
+        self._raising = frozenset(f"l:{concept}" for concept in policy.raising_concepts)
         self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
     @property
@@ -149,7 +153,7 @@ class LayeredUnderstanding:
             "emergency_from": dict.fromkeys(self._policy.emergency_from, never),
             **dict.fromkeys(_RAISING, never),
         }
-        named = dict.fromkeys(("call_concepts", "incident_concepts", "person_concepts"), frozenset[str]())
+        named = dict.fromkeys([name for name in Policy.model_fields if name.endswith("_concepts")], frozenset[str]())
         policy = self._policy.model_copy(update={**raising, **named, "longest_readable": MAX_CHARACTERS})
         return LayeredUnderstanding(self._rules, self._model, policy)
 
@@ -179,8 +183,7 @@ class LayeredUnderstanding:
             return "safety.may_be_emergency"
         if share < policy.emergency_from_with_call or self._calls.isdisjoint(matter.findings.lexicon):
             return None
-        has_rule = any(match.rule.category == "emergency" for match in matter.findings.matches)
-        return "safety.rule" if has_rule else None
+        return "safety.rule" if _has_rule_of_emergency(matter.findings) else None
 
     def _raise_by_sentences(
         self, matters: Sequence["_Matter"], likeliest: Sequence[Category], raised: list[str | None]
@@ -213,14 +216,13 @@ class LayeredUnderstanding:
         return () if "past" in matter.findings.found else sentences_of(matter.text)[:_MAX_SENTENCES]
 
     def _choice(self, matter: "_Matter", scores: Scores, likeliest: Category, raised_by: str | None) -> "_Choice":
-        category: Category = "emergency" if raised_by else likeliest
-        if (
-            category != "emergency"
-            and scores.categories["greeting"] >= self._policy.call_off_from
-            and self._rules.calls_off(matter.findings)
-        ):
-            return _Choice("greeting", cancels=True)
-        return _Choice(category, raised_by)
+        if raised_by or likeliest == "emergency":
+            return _Choice("emergency", raised_by)
+        is_doubted = scores.categories["greeting"] < self._policy.call_off_from
+        cancels = not is_doubted and self._rules.calls_off(matter.findings)
+        if (cancels or likeliest in _SAYS_NOTHING) and not self._raising.isdisjoint(matter.findings.lexicon):
+            return _Choice("emergency", "safety.farewell")
+        return _Choice("greeting", cancels=True) if cancels else _Choice(likeliest)
 
     def _reading(
         self,
@@ -292,9 +294,12 @@ class LayeredUnderstanding:
             return share >= policy.call_off_doubted_from
         return (
             share >= policy.incident_from
-            or (share >= policy.incident_from_with_concept and not self._dangers.isdisjoint(findings.lexicon))
+            or (share >= policy.incident_from_with_concept and self._names_danger(findings))
             or _longest_of_letters(findings.words) > policy.longest_readable
         )
+
+    def _names_danger(self, findings: Findings) -> bool:
+        return _has_rule_of_emergency(findings) or not self._dangers.isdisjoint(findings.lexicon)
 
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings
@@ -310,8 +315,6 @@ class LayeredUnderstanding:
         cost = sum([policy.costs.get(other, 0.0) * share[other] for other in share if other != category])
         if subtopic is not None:
             cost += policy.wrong_subtopic_cost * (1 - max(scores.subtopics))
-        if any(match.rule.category == "emergency" for match in findings.matches):
-            cost += policy.costs.get("emergency", 0.0) * policy.emergency_from[category]
         return cost > policy.person_above
 
 
@@ -330,6 +333,10 @@ class _Choice:
     category: Category
     raised_by: str | None = None
     cancels: bool = False
+
+
+def _has_rule_of_emergency(findings: Findings) -> bool:
+    return any(match.rule.category == "emergency" for match in findings.matches)
 
 
 def _topics(matches: Sequence[Match]) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ A tree of objects is met in memory that is far away, a node for each word of a t
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise, repeat
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from services.router.domain.pair_table import UNKNOWN, Indices, PairTable
 from services.router.domain.text import Candidate, PhraseTree
@@ -58,19 +59,10 @@ class PhraseTable(Generic[T, S]):
         words = np.fromiter(map(self._words.get, plain, repeat(0)), dtype=np.intp, count=int(begins[-1]))
         starts, ends, nodes = self._walk(words)
         owners = np.repeat(np.arange(len(texts)), sizes)[starts]
-        starts, ends = starts - begins[owners], ends - begins[owners]
-        has_one, has_other = self._has_one[nodes], self._has_other[nodes]
-        ones = zip(starts[has_one].tolist(), ends[has_one].tolist(), _entries(self._ones, nodes[has_one]), strict=True)
-        others = zip(
-            starts[has_other].tolist(), ends[has_other].tolist(), _entries(self._others, nodes[has_other]), strict=True
-        )
-        return list(
-            zip(
-                _by_text(list(ones), owners[has_one], len(texts)),
-                _by_text(list(others), owners[has_other], len(texts)),
-                strict=True,
-            )
-        )
+        places = _Places(owners, starts - begins[owners], ends - begins[owners], nodes)
+        ones = _by_text(places.where(self._has_one[nodes]), cast("list[T]", self._ones), len(texts))
+        others = _by_text(places.where(self._has_other[nodes]), cast("list[S]", self._others), len(texts))
+        return list(zip(ones, others, strict=True))
 
     def _walk(self, words: Indices) -> tuple[Indices, Indices, Indices]:
         """Start, end and node of each phrase in a row of words, in order."""
@@ -95,10 +87,23 @@ class PhraseTable(Generic[T, S]):
         return starts[order], ends[order], nodes[order]
 
 
-def _entries(entries: Sequence[T | None], nodes: Indices) -> list[T]:
-    return [entry for node in nodes.tolist() if (entry := entries[node]) is not None]
+class _Places(NamedTuple):
+    """Where phrases stand: the number of the text, the first word and the one after the last, the node."""
+
+    owners: Indices
+    starts: Indices
+    ends: Indices
+    nodes: Indices
+
+    def where(self, is_wanted: npt.NDArray[np.bool_]) -> "_Places":
+        """Some of them."""
+        return _Places(*(one[is_wanted] for one in self))
 
 
-def _by_text(candidates: list[Candidate[T]], owners: Indices, count: int) -> list[list[Candidate[T]]]:
-    stops = np.searchsorted(owners, np.arange(count), side="right").tolist()
+def _by_text(places: _Places, entries: Sequence[T], count: int) -> list[list[Candidate[T]]]:
+    found = zip(
+        places.starts.tolist(), places.ends.tolist(), map(entries.__getitem__, places.nodes.tolist()), strict=True
+    )
+    candidates = list(found)
+    stops = np.searchsorted(places.owners, np.arange(count), side="right").tolist()
     return [candidates[start:stop] for start, stop in pairwise((0, *stops))]

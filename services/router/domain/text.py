@@ -241,12 +241,15 @@ _LONGEST_SYLLABLE = 7
 
 Syllables = tuple[tuple[str, str], ...]
 
-Token = tuple[str, str, bool]
-"""A word as it is written, without and with its marks, and whether it may stand for anything but itself."""
+ITSELF, MAY_CHANGE, STRANGE = range(3)
+"""What a written word stands for: itself, perhaps something else, or nobody knows, for no list has it."""
+
+Token = tuple[str, str, int]
+"""A word as it is written, without and with its marks, and what it stands for."""
 
 
 def _as_typed(word: str) -> Token:
-    return (*fold_word(word), False)
+    return (*fold_word(word), ITSELF)
 
 
 _typed_token = Remembered(_as_typed).__getitem__
@@ -287,18 +290,6 @@ class Spelling:
         self._neighbours = frozenset(pair for phrase in phrases for pair in itertools.pairwise(phrase))
         self.meaning = Remembered(self._meaning).__getitem__
         self.token = Remembered(self._token).__getitem__
-        self._is_strange = Remembered(self._is_unknown).__getitem__
-
-    def left_out(self, tokens: Sequence[str]) -> frozenset[str]:
-        """The words of a text that are not looked at: those that no list knows, after the first ones."""
-        if len(tokens) <= MAX_STRANGE_WORDS:
-            return frozenset()
-        strange = dict.fromkeys(itertools.compress(tokens, map(self._is_strange, tokens)))
-        return frozenset(itertools.islice(strange, MAX_STRANGE_WORDS, None))
-
-    def _is_unknown(self, word: str) -> bool:
-        plain, marked = fold_word(word)
-        return not (word in self._short or plain in self._foreign or plain in self._words or self._is_syllable(marked))
 
     def pair(self, first: str, second: str) -> Syllables | None:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
@@ -322,8 +313,11 @@ class Spelling:
         return syllables, self._may_be_slip(word, syllables)
 
     def _token(self, word: str) -> Token:
-        form = fold_word(word)
-        return (*form, self.meaning(word) != ((form,), False) or word in self.pair_starts)
+        plain, marked = form = fold_word(word)
+        if not (word in self._short or plain in self._foreign or plain in self._words or self._is_syllable(marked)):
+            return plain, marked, STRANGE  # what it means is worked out only if it is looked at
+        may_change = self.meaning(word) != ((form,), False) or word in self.pair_starts
+        return plain, marked, MAY_CHANGE if may_change else ITSELF
 
     def _may_be_slip(self, word: str, syllables: Syllables) -> bool:
         """Whether the word is nothing that is known, but little is missing."""
@@ -500,14 +494,14 @@ class _Cut(NamedTuple):
 
     Attributes:
         words: the same as words.
-        may_change: whether a token may stand for anything but itself.
+        stands_for: of each token ITSELF, MAY_CHANGE or STRANGE.
         may_be_spaced_out: whether there are enough single letters for a word written "c h á y".
     """
 
     tokens: Sequence[str]
     gaps: Sequence[str]
     words: "Words"
-    may_change: Sequence[bool]
+    stands_for: Sequence[int]
     may_be_spaced_out: bool
 
     def first(self, count: int) -> "_Cut":
@@ -515,7 +509,14 @@ class _Cut(NamedTuple):
         tokens, gaps = self.tokens[:count], self.gaps[:count]
         words = self.words
         shorter = Words(words.plain[:count], words.marked[:count], *_layout(tokens, gaps), words.typed)
-        return _Cut(tokens, gaps, shorter, self.may_change[:count], self.may_be_spaced_out)
+        return _Cut(tokens, gaps, shorter, self.stands_for[:count], self.may_be_spaced_out)
+
+    def left_out(self) -> frozenset[str]:
+        """The words that are not looked at: those that no list knows, after the first ones."""
+        if self.stands_for.count(STRANGE) <= MAX_STRANGE_WORDS:
+            return frozenset()
+        strange = dict.fromkeys(itertools.compress(self.tokens, map(STRANGE.__eq__, self.stands_for)))
+        return frozenset(itertools.islice(strange, MAX_STRANGE_WORDS, None))
 
 
 def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
@@ -535,13 +536,10 @@ def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str
     if meant != words.typed:
         cut = _cut_clean(meant, _in_latin(meant.lower()), spelling.token)
         words = cut.words
-    left_out |= spelling.left_out(cut.tokens)
-    may_change = cut.may_change
-    if left_out:
-        may_change = [changes or token in left_out for token, changes in zip(cut.tokens, may_change, strict=True)]
-    if True not in may_change:
+    if not any(cut.stands_for):
         return words
-    syllables = _meant(cut, spelling, list(itertools.compress(range(len(may_change)), may_change)), left_out)
+    may_change = list(itertools.compress(range(len(cut.tokens)), cut.stands_for))
+    syllables = _meant(cut, spelling, may_change, left_out | cut.left_out())
     forms = list(itertools.chain.from_iterable(syllables))
     if len(forms) != len(syllables) or () in syllables:
         return _spread(cut, syllables)
@@ -568,7 +566,7 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
     is_as_typed = words.typed == text[:MAX_CHARACTERS] and len(words) < MAX_WORDS  # a word for each token
     left_out: frozenset[str] = frozenset()
     if spelling is not None and len(text) > 2 * MAX_STRANGE_WORDS:  # a letter and a gap for each at least
-        left_out = spelling.left_out(_cut(text[:MAX_CHARACTERS], spelling.token).tokens)
+        left_out = _cut(text[:MAX_CHARACTERS], spelling.token).left_out()
     found: list[Words] = []
     start = 0
     for sentence in sentences:
@@ -601,6 +599,7 @@ def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
     )
 
 
+@lru_cache(maxsize=1)  # of a text alone its sentences, which need it again, are read next
 def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     if text.isascii() or _is_ordinary(text):
         return _cut_clean(text, text.lower(), read)
@@ -608,7 +607,7 @@ def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     return _cut_clean(clean, _in_latin(clean.lower()), read)
 
 
-_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 2_048)
+_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 1_024)
 """The words of texts as they stand there, for places: those of some batches, which have just been cut to be read."""
 
 
@@ -622,8 +621,8 @@ def _cut_clean(original: str, lower: str, read: Callable[[str], Token]) -> _Cut:
     may_be_spaced_out = list(map(len, tokens)).count(1) >= SPACED_OUT_LETTERS
     if len(tokens) > MAX_WORDS:
         tokens, gaps = tokens[:MAX_WORDS], gaps[:MAX_WORDS]
-    plain, marked, may_change = zip(*map(read, tokens), strict=True) if tokens else ((), (), ())
-    return _Cut(tokens, gaps, Words(plain, marked, *_layout(tokens, gaps), original), may_change, may_be_spaced_out)
+    plain, marked, stands_for = zip(*map(read, tokens), strict=True) if tokens else ((), (), ())
+    return _Cut(tokens, gaps, Words(plain, marked, *_layout(tokens, gaps), original), stands_for, may_be_spaced_out)
 
 
 def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:

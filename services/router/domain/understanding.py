@@ -576,8 +576,7 @@ def _are_near(
     between = [span for concept in rule.apart_from for span in found.get(concept, ())]
     firsts = [first for first in firsts if not any(_is_just_before(span, first, words) for span in called)]
     return any(
-        all(any(_leads_to(first, one, within, between, words) for one in spans) for spans in others)
-        for first in firsts
+        all(any(_leads_to(first, one, within, between, words) for one in spans) for spans in others) for first in firsts
     )
 
 

@@ -49,7 +49,7 @@ class Around(Phrases):
         if chance.random() >= PUT_AROUND:
             return text
         phrases: Phrases = self.english if is_english else self
-        tails = [phrases.closings, phrases.closings, phrases.places, phrases.places]
+        tails = [phrases.closings] * 3 + [phrases.places] * 2
         if category in ASKS_TO_ACT:
             tails.append(phrases.requests)
         return _around(text, phrases.openings if chance.random() < 0.4 else (), chance.choice(tails), chance)

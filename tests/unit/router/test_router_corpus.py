@@ -44,6 +44,15 @@ def test_no_two_messages_are_the_same_with_small_changes() -> None:
     assert [(where(LONG_ENOUGH[t.first]), where(LONG_ENOUGH[t.second])) for t in twins] == []
 
 
+def test_no_message_is_there_twice() -> None:
+    """Short ones too: one text has one label, and a writer held back is not known from another one's lines."""
+    sources: dict[str, list[str]] = {}
+    for example in MESSAGES:
+        sources.setdefault(example.text, []).append(example.source)
+
+    assert {text: places for text, places in sources.items() if len(places) > 1} == {}
+
+
 def test_no_held_out_message_is_trained_on() -> None:
     held_out = [item for item in load_held_out(HELD_OUT) if len(item.text.split()) >= 6]
     twins = near_duplicates([example.text for example in LONG_ENOUGH], [item.text for item in held_out])

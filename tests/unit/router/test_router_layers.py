@@ -16,7 +16,8 @@ from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable, Rows
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.layers import LayeredUnderstanding, Policy, is_answered_by_machine_alone
-from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, sentences_of
+from services.router.domain.phrase_table import PhraseTable
+from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, PhraseIndex, fold, sentences_of
 from services.router.domain.text_model import Layers, TextModel
 from services.router.domain.understanding import MessageContext, Reading
 from services.router.learning.corpus import load_held_out, load_messages, read_messages
@@ -149,6 +150,17 @@ def test_a_sentence_cut_out_of_a_text_is_what_it_is_alone() -> None:
         assert found == [RULES.examine(sentence) for sentence in sentences], text
 
 
+def test_phrases_of_many_texts_are_those_of_each_and_none_reaches_into_the_next() -> None:
+    one = PhraseIndex([("cháy nhà", 1), ("cháy", 2), ("nhà cháy rồi", 3)]).tree
+    other = PhraseIndex([("nhà", 4), ("cháy nhà ai", 5), ("=cháy", 6)]).tree
+    texts = [fold(text).plain for text in ("", "cháy nhà cháy rồi", "ai", "cháy", "nhà", "chay nha ai chay")]
+    found = PhraseTable(one, other).candidates(texts)
+    assert found == [(one.candidates(text), other.candidates(text)) for text in texts]
+    assert PhraseTable(PhraseIndex[int]([]).tree, PhraseIndex[int]([]).tree).candidates(texts) == [([], [])] * len(
+        texts
+    )
+
+
 def test_the_table_finds_the_features_that_training_reads() -> None:
     features = list(dict.fromkeys(UNDERSTANDING.model.features))
     numbers = {name: at for at, name in enumerate(features)}
@@ -213,7 +225,7 @@ def test_of_words_that_no_list_knows_the_first_are_looked_at_and_the_known_ones_
     text = ". ".join([*(" ".join(strange[at : at + 30]) for at in range(0, 300, 30)), "cháy nhà cứu với"])
 
     findings = RULES.examine(text)
-    in_sentences = RULES.examine_sentences(sentences_of(text), text, findings)
+    (in_sentences,) = RULES.examine_sentences([(sentences_of(text), text, findings)])
 
     assert findings.words.plain == (*strange[:MAX_STRANGE_WORDS], "chay", "nha", "cuu", "voi")
     assert tuple(word for one in in_sentences for word in one.words.plain) == findings.words.plain
@@ -267,6 +279,24 @@ def test_what_names_a_danger_is_seen_by_a_person_and_says_why() -> None:
     assert reading.needs_person or reading.category in INCIDENTS
 
 
+def test_a_word_of_danger_brings_a_person_only_from_a_share() -> None:
+    written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
+    text = "làm lại giấy phép lái xe bị mất trong vụ tai nạn cần gì ạ"
+    findings = RULES.examine(text)
+    share = UNDERSTANDING.model.score(findings).categories
+    incident = share["emergency"] + share["crime_report"]
+
+    assert "emergency" in {match.rule.category for match in findings.matches}
+    assert not read(text).needs_person
+    for concepts in ([], ["traffic_crash"]):  # the rule alone, and with a concept of the lexicon
+        for line, needs_person in ((incident * 0.99, True), (incident * 1.01, False)):
+            policy = Policy.model_validate(
+                written | {"incident_concepts": concepts, "incident_from_with_concept": line}
+            )
+            reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+            assert reading.needs_person == needs_person
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -283,7 +313,48 @@ def test_who_takes_leave_is_seen_by_a_person_though_it_sounds_like_thanks(text: 
     assert reading.needs_person or reading.category in INCIDENTS
 
 
-def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cảm ơn mọi người đã giúp em, tối nay em đi xa",
+        "thôi khỏi gọi lại nha anh, em uống xong hũ rồi, ngủ đây",
+        "cam on may anh nhieu lam, day thung em mua roi",
+        "thank you officer, it was nice talking, the rope is ready",
+    ],
+)
+def test_a_farewell_stands_in_the_queue_as_an_emergency(text: str) -> None:
+    assert read(text).urgency == "emergency"
+
+
+def test_words_of_means_raise_only_what_would_say_nothing() -> None:
+    written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
+    policy = Policy.model_validate(
+        written | {"raising_concepts": ["thanks_words"], "emergency_from_in_sentence": 0.999}
+    )
+    raising = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy)
+    thanks, called_off = "cảm ơn các anh nhiều ạ", "em báo nhầm, cảm ơn anh, thôi khỏi xuống nha"
+
+    assert [read(text).category for text in (thanks, called_off)] == ["greeting", "greeting"]
+    for text in (thanks, called_off):
+        reading = raising.read(text, CONTEXT)
+        assert (reading.category, reading.cancels) == ("emergency", False)
+        assert {"safety.farewell", "model.outvoted"} <= set(reading.reasons)
+    assert raising.read("cảm ơn anh, làm căn cước cần giấy tờ gì vậy", CONTEXT).category == "procedure"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cảm ơn mấy anh, em nó xuống khỏi lan can rồi, đang ngồi ăn cháo",
+        "yoga trên sân thượng sáng chủ nhật, buổi đầu miễn phí nha mọi người",
+        "dạ em cảm ơn anh, hẹn kiếp sau đền đáp nha hihi",
+    ],
+)
+def test_places_and_jokes_of_leave_are_no_emergency_by_themselves(text: str) -> None:
+    assert read(text).category in {"greeting", "other"}
+
+
+def test_the_concepts_that_lines_are_drawn_by_are_concepts_of_the_lexicon() -> None:
     policy = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     known = {
         key
@@ -291,7 +362,8 @@ def test_the_concepts_that_always_bring_a_person_are_concepts_of_the_lexicon() -
         for key in yaml.safe_load(file.read_text("utf-8"))
     }
 
-    assert {*policy["incident_concepts"], *policy["person_concepts"]} <= known
+    named = ("incident_concepts", "person_concepts", "raising_concepts", "call_concepts")
+    assert {concept for name in named for concept in policy[name]} <= known
 
 
 @pytest.mark.parametrize(

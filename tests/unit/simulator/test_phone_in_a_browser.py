@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, FilePayload, Page, async_playwright, expect
+from playwright.async_api import Browser, FilePayload, Page, expect
 
+from tests.browser.chromium import AXE, CHROMIUM, a_browser, a_page
 from tests.browser.screenshots import keep_screenshot
 from tests.unit.simulator.live import WARD, Live, Receiver, eventually
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TEMPLATE = {"type": "template", "payload": {"buttons": [
     {"title": "Giờ làm việc", "type": "oa.query.show", "payload": "#gio"},
     {"title": "Ẩn", "type": "oa.query.hide", "payload": "#an"},
@@ -33,7 +22,6 @@ TEMPLATE = {"type": "template", "payload": {"buttons": [
     {"title": "Gọi", "type": "oa.open.phone", "payload": {"phone_code": "113"}},
 ]}}  # fmt: skip
 
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 PAGE_MAX_BYTES = 150_000
 SHOTS = Path(os.environ.get("SCREENSHOTS", "test-results/screenshots"))
 
@@ -45,10 +33,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        await chromium.close()
+    async with a_browser() as browser:
+        yield browser
 
 
 @dataclass
@@ -69,16 +55,15 @@ class Phone:
 
 @pytest.fixture
 async def phone(browser: Browser, live: Live) -> AsyncIterator[Phone]:
-    context = await browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page = await context.new_page()
-    one = Phone(page, live)
-    page.on("console", lambda line: one.complaints.append(line.text) if line.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: one.complaints.append(str(error)))
-    await page.goto(live.url + "/")
-    await page.locator(".page-row", has_text="Công an phường").click()
-    await expect(page.locator("#empty")).to_be_visible()
-    yield one
-    await context.close()
+    viewport = {"width": 390, "height": 844}
+    async with a_page(browser, viewport=viewport, has_touch=True, is_mobile=True) as page:
+        one = Phone(page, live)
+        page.on("console", lambda line: one.complaints.append(line.text) if line.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: one.complaints.append(str(error)))
+        await page.goto(live.url + "/")
+        await page.locator(".page-row", has_text="Công an phường").click()
+        await expect(page.locator("#empty")).to_be_visible()
+        yield one
     assert one.complaints == []
 
 
@@ -201,13 +186,11 @@ async def test_a_file_is_sent_with_its_name_and_size(phone: Phone, hub: Receiver
 @pytest.fixture
 async def desk(browser: Browser, live: Live) -> AsyncIterator[Page]:  # noqa: ARG001 - it must outlive the browser's page
     """An operator's browser: its scripts raise no error and its policy refuses nothing."""
-    context = await browser.new_context(viewport={"width": 1366, "height": 768})
-    page = await context.new_page()
     complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
-    yield page
-    await context.close()
+    async with a_page(browser, viewport={"width": 1366, "height": 768}) as page:
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
+        yield page
     assert complaints == []
 
 
@@ -269,16 +252,11 @@ async def test_several_phones_on_one_screen_are_several_people(desk: Page, live:
 async def test_every_page_is_clean_for_axe_fits_the_screen_and_is_light(
     browser: Browser, live: Live, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    context = await browser.new_context(
-        viewport={"width": width, "height": 844 if width == 390 else 768}, color_scheme=scheme
-    )
-    page = await context.new_page()
     token, citizen = await live.token(), "phone-1"
     written = await live.write("Làm căn cước cần gì?", citizen=citizen)
     msg_id = (await live.send(token, written["user_id"], "Mời bà đến phường"))["data"]["message_id"]
     await live.post("/control/reactions", {"page": WARD, "citizen": citizen, "msg_id": msg_id})
     weights: list[int] = []
-    page.on("response", lambda answer: weights.append(int(answer.headers.get("content-length", 0))))
     places = {
         "list": ("/?citizen=phone-1", ".page-row"),
         "conversation": (f"/?citizen=phone-1#{WARD}", ".reaction"),
@@ -286,16 +264,18 @@ async def test_every_page_is_clean_for_axe_fits_the_screen_and_is_light(
         "phones": (f"/phones?n=3&lang=vi&page={WARD}", ".wall-phone"),
         "operator": ("/operator", ".entry"),
     }
-    for name, (path, shown) in places.items():
-        await page.goto("about:blank")
-        weights.clear()
-        await page.goto(live.url + path)
-        await page.locator(shown).first.wait_for()
-        await keep_screenshot(page, SHOTS / f"phone-{name}-{width}-{scheme}.png")
-        await page.evaluate(AXE)
-        result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        found = [f"{v['id']}: {node['html'][:120]}" for v in result["violations"] for node in v["nodes"]]
-        assert found == [], name
-        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
-        assert sum(weights) <= PAGE_MAX_BYTES * (4 if name == "phones" else 1), f"{name}: {sum(weights)} bytes"
-    await context.close()
+    viewport = {"width": width, "height": 844 if width == 390 else 768}
+    async with a_page(browser, viewport=viewport, color_scheme=scheme) as page:
+        page.on("response", lambda answer: weights.append(int(answer.headers.get("content-length", 0))))
+        for name, (path, shown) in places.items():
+            await page.goto("about:blank")
+            weights.clear()
+            await page.goto(live.url + path)
+            await page.locator(shown).first.wait_for()
+            await keep_screenshot(page, SHOTS / f"phone-{name}-{width}-{scheme}.png")
+            await page.evaluate(AXE)
+            result = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            found = [f"{v['id']}: {node['html'][:120]}" for v in result["violations"] for node in v["nodes"]]
+            assert found == [], name
+            assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+            assert sum(weights) <= PAGE_MAX_BYTES * (4 if name == "phones" else 1), f"{name}: {sum(weights)} bytes"
