@@ -159,7 +159,7 @@ _MARKED_SURNAMES = frozenset(fold("nguyễn trần lê võ dương hà huỳnh p
 _SURNAMES = frozenset(map(plain_word, _MARKED_SURNAMES))
 
 # What a word may be to the finder, one bit each: a text is looked through as these bytes.
-_BEGINS, _GOES_ON, _ALONE, _CODE, _INTRODUCES, _SYLLABLE, _OF_WARD, _INITIAL = (1 << bit for bit in range(8))
+_BEGINS, _GOES_ON, _ALONE, _CODE, _INTRODUCES, _SYLLABLE, _OF_LONG_WARD, _INITIAL = (1 << bit for bit in range(8))
 
 
 def _any_of(bits: int) -> bytes:
@@ -170,8 +170,7 @@ _MAY_BE_NAME = re.compile(_any_of(_BEGINS) + b"(?=" + _any_of(_GOES_ON) + b")|" 
 _MAY_BE_CODE = re.compile(_any_of(_CODE))
 # One syllable of a guessed name may be wrong, so that the first or the second is known, and two of three.
 _MAY_INTRODUCE = re.compile(_any_of(_INTRODUCES) + b"(?=(?s:.?)" + _any_of(_SYLLABLE) + b")")
-_MAY_BE_WARD = re.compile(_any_of(_OF_WARD) + b"(?s:.?)" + _any_of(_OF_WARD))
-_MAY_BE_SHORT_WARD = re.compile(_any_of(_OF_WARD) + b"(?=" + _any_of(_OF_WARD) + b")")
+_MAY_BE_LONG_WARD = re.compile(_any_of(_OF_LONG_WARD) + b"(?s:.?)" + _any_of(_OF_LONG_WARD))
 _MAY_BE_INITIALS = re.compile(_any_of(_INITIAL) + b"{2,}")
 
 WORDS_BEFORE = 4
@@ -287,7 +286,7 @@ class PlaceFinder:
             for entry in entries
             if entry.value.kind == "ward" and self._is_meant(entry, words, start, end)
         ]
-        guesses += self._misspelt(words, flags)
+        guesses += self._misspelt(words, flags, found)
         for letters in _MAY_BE_INITIALS.finditer(flags):
             guesses += self._spaced_initials(words, letters.start(), letters.end())
         if not guesses:
@@ -387,16 +386,27 @@ class PlaceFinder:
         elif has_prefix and words.ends_clause[start] and len(set(gaps[:-1])) > 1:
             yield Span(start, end, _Name(ward, "ward", (ward,), decides=True), "")  # "P. T.X."
 
-    def _misspelt(self, words: Words, flags: bytes) -> Iterable[Span[_Name]]:
+    def _misspelt(self, words: Words, flags: bytes, found: Sequence[Span[_Name]]) -> Iterable[Span[_Name]]:
         """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""
         plain = words.plain
-        introduced = [before.end() for before in _MAY_INTRODUCE.finditer(flags)]
-        guesses = [guess for guess in self._speller.guesses(plain, introduced) if self._is_introduced(guess, words)]
-        if _MAY_BE_WARD.search(flags):
-            guesses += [guess for guess in self._long_wards.guesses(plain) if self._has_marks(guess, words)]
-            pairs = [pair.start() for pair in _MAY_BE_SHORT_WARD.finditer(flags)]
-            guesses += [guess for guess in self._short_wards.guesses(plain, pairs) if self._is_told(guess, words)]
+        guesses: list[Guess[_Name]] = []
+        if introduced := [before.end() for before in _MAY_INTRODUCE.finditer(flags)]:
+            guesses += [one for one in self._speller.guesses(plain, introduced) if self._is_introduced(one, words)]
+        if _MAY_BE_LONG_WARD.search(flags):
+            guesses += [one for one in self._long_wards.guesses(plain) if self._has_marks(one, words)]
+        if told := [start for start in self._told_starts(words, found) if self._may_be_short(plain, start)]:
+            guesses += [one for one in self._short_wards.guesses(plain, told) if self._is_told(one, words)]
         return (Span(guess.start, guess.end, guess.value, "") for guess in guesses)
+
+    def _told_starts(self, words: Words, found: Sequence[Span[_Name]]) -> list[int]:
+        """Where a ward is to be expected: after "ở" or a quarter, before "quận 12"."""
+        starts = [span.start - SHORTEST if span.value.kind == "area" else span.end for span in found]
+        if not self._before_ward.isdisjoint(words.marked):
+            starts += [at for at, word in enumerate(words.marked, 1) if word in self._before_ward]
+        return sorted(starts)
+
+    def _may_be_short(self, plain: Sequence[str], start: int) -> bool:
+        return start >= 0 and any(map(self._short_wards.knows, plain[start : start + SHORTEST]))
 
     def _is_introduced(self, guess: Guess[_Name], words: Words) -> bool:
         before = words.plain[guess.start - 1]
@@ -428,9 +438,9 @@ class PlaceFinder:
         """Whether two words, one of them mistyped, are a ward: the other one has its marks, and more than that."""
         if _names_area(words.plain, guess.end):
             return True
-        written = words.marked[guess.start : guess.end]
+        written, wanted = words.marked[guess.start : guess.end], self._wards_marked[guess.value.key]
         return (
-            any(word in self._marked_syllables and not word.isascii() for word in written)
+            any(one == right and not one.isascii() for one, right in zip(written, wanted, strict=True))
             and self._follows_preposition(words, guess.start)
             and not self._follows_person(words, guess.start)
         )
@@ -465,7 +475,7 @@ class PlaceFinder:
             | (_CODE if self._looks_like_code(word) else 0)
             | (_INTRODUCES if word in self._introducing else 0)
             | (_SYLLABLE if self._speller.knows(word) else 0)
-            | (_OF_WARD if self._long_wards.knows(word) or self._short_wards.is_near_one(word) else 0)
+            | (_OF_LONG_WARD if self._long_wards.knows(word) else 0)
             | (_INITIAL if word in self._letters else 0)
         )
 

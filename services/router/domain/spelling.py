@@ -69,10 +69,6 @@ class Speller(Generic[T]):
         """Whether a name has this syllable."""
         return syllable in self._syllables
 
-    def is_near_one(self, word: str) -> bool:
-        """Whether a name has this syllable, or one that it may be a slip for."""
-        return self.knows(word) or any(is_near(word, syllable) for syllable in self._syllables)
-
     def guesses(self, words: Sequence[str], starts: Sequence[int] | None = None) -> Iterator[Guess[T]]:
         """What looks like a known name; longer ones first at each place, names written right are left out.
 
