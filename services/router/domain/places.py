@@ -97,6 +97,7 @@ class Gazetteer(_Data):
     area_names: tuple[str, ...]
     look_alikes: tuple[str, ...] = ()
     ordinary: tuple[str, ...] = ()
+    near_namesakes: tuple[str, ...] = ()
     before_ward: tuple[str, ...] = ()
     person_words: tuple[str, ...] = ()
     street_words: tuple[str, ...] = ()
@@ -195,6 +196,7 @@ class PlaceFinder:
         self._streets = frozenset(word for phrase in gazetteer.street_words for word in fold(phrase).plain[-1:])
         self._introducing = self._streets | _WARD_PREFIXES
         self._ordinary = frozenset(fold(phrase).marked for phrase in gazetteer.ordinary)
+        self._elsewhere = frozenset(fold(phrase).marked for phrase in gazetteer.near_namesakes)
         self._before_ward = frozenset(fold(word).marked[0] for word in gazetteer.before_ward)
         self._letters = frozenset("".join(self._initials)) | {"p"}
         self._traps = {trap.like: trap for trap in gazetteer.traps if trap.like is not None}
@@ -294,6 +296,8 @@ class PlaceFinder:
         far = {span.start for span in found if span.value.kind == "far"}  # "Thạnh Xuân Hậu Giang"
         taken = {at for span in found for at in range(span.start, span.end)}
         for guess in sorted(guesses, key=lambda one: (one.start, -one.end)):
+            if words.marked[guess.start : guess.end] in self._elsewhere:
+                continue
             if taken.isdisjoint(range(guess.start, guess.end)) and guess.end not in far:
                 yield guess._replace(value=replace(guess.value, sure="guessed"))
                 return
@@ -306,8 +310,10 @@ class PlaceFinder:
         if True not in right or (is_half and False in right):
             return False
         has_prefix = plain[0] in _WARD_PREFIXES
-        if has_prefix or self._follows_prefix(words, start):
+        if has_prefix:
             return right[0]  # "Phương" is a person
+        if self._follows_prefix(words, start):
+            return True
         if is_half and not _is_cut_on_purpose(words, start, end):
             return False
         if max(end - start, entry.value.key.count("-") + 1) > SHORTEST:

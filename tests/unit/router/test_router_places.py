@@ -19,6 +19,7 @@ from tests.unit.router.fakes import DATA, DIRECTORY, HERE, UNDERSTANDING, UNITS,
 
 CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "places.yaml").read_text("utf-8"))["messages"]
 GAZETTEER = load_gazetteer(DATA)
+FINDER = PlaceFinder(GAZETTEER)
 TIP = Reading("security_tip")
 
 
@@ -75,6 +76,10 @@ def test_a_name_stands_for_one_place_only() -> None:
         ("thahn", "thanh", True),
         ("hiepp", "hiep", True),
         ("nhut", "nhat", True),
+        ("fu", "phu", True),
+        ("l0c", "loc", True),
+        ("th", "thuan", True),
+        ("th", "hiep", False),
         ("nhi", "nhat", False),
         ("binh", "thanh", False),
         ("loc", "xuan", False),
@@ -92,6 +97,32 @@ def test_no_ward_is_taken_for_another_by_guessing() -> None:
     for ward, names in GAZETTEER.wards.items():
         for name in names.names:
             assert {m.wards for m in finder.find(fold(f"phường {name}"))} == {(ward,)}
+
+
+NUMBERED_INITIALS = [
+    (initials, number)
+    for ward, numbers in GAZETTEER.coded_streets.items()
+    for initials in GAZETTEER.wards[ward].initials
+    for number in numbers
+]
+
+
+@given(
+    st.sampled_from(NUMBERED_INITIALS),
+    st.sampled_from([".", ". ", " ", "-", "- ", "_", " . "]),
+    st.sampled_from([".", " ", "-", " số "]),
+    st.booleans(),
+)
+def test_what_stands_between_initials_never_changes_the_street(
+    written: tuple[str, str], gap: str, last_gap: str, is_capital: bool
+) -> None:
+    initials, number = written
+    letters = initials.upper() if is_capital else initials
+
+    together = FINDER.find(fold(f"nhà trên đường {letters} {number} mất trộm"))
+    apart = FINDER.find(fold(f"nhà trên đường {gap.join(letters)}{last_gap}{number} mất trộm"))
+
+    assert [(one.key, one.wards) for one in together] == [(one.key, one.wards) for one in apart]
 
 
 @given(st.text(max_size=300))
