@@ -286,7 +286,8 @@ class PlaceFinder:
             Span(start, end, entry.value, "")
             for start, end, entries in candidates
             for entry in entries
-            if entry.value.kind == "ward" and self._is_meant(entry, words, start, end)
+            if (entry.value.kind == "ward" and self._is_meant(entry, words, start, end))
+            or (entry.value.kind == "place" and self._is_meant_place(entry, words, start, end))
         ]
         guesses += self._misspelt(words, flags, found)
         for letters in _MAY_BE_INITIALS.finditer(flags):
@@ -319,6 +320,15 @@ class PlaceFinder:
         if max(end - start, entry.value.key.count("-") + 1) > SHORTEST:
             return words.marked[start:end] not in self._ordinary and not self._follows_person(words, start)
         return end - start > 1 and self._is_supported(words, start, end, is_half=is_half)
+
+    def _is_meant_place(self, entry: Entry[_Name], words: Words, start: int, end: int) -> bool:
+        """Whether a place of three words or more, one of them with other marks, is one; it may not lie in its ward."""
+        return (
+            end - start > SHORTEST
+            and not entry.value.is_person
+            and entry.value.decides
+            and self._right(words, start, entry.marked).count(False) == 1
+        )
 
     def _right(self, words: Words, start: int, marked: Sequence[str]) -> list[bool]:
         """Of each word, whether it has the marks it should have, or none."""
