@@ -323,12 +323,10 @@ class PlaceFinder:
 
     def _is_meant_place(self, entry: Entry[_Name], words: Words, start: int, end: int) -> bool:
         """Whether a place of three words or more, one of them with other marks, is one; it may not lie in its ward."""
-        return (
-            end - start > SHORTEST
-            and not entry.value.is_person
-            and entry.value.decides
-            and self._right(words, start, entry.marked).count(False) == 1
-        )
+        if end - start <= SHORTEST or entry.value.is_person or not entry.value.decides:
+            return False
+        first, *others = self._right(words, start, entry.marked)
+        return first and others.count(False) == 1  # "chỗ" is no "chợ"
 
     def _right(self, words: Words, start: int, marked: Sequence[str]) -> list[bool]:
         """Of each word, whether it has the marks it should have, or none."""
