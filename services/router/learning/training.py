@@ -7,7 +7,7 @@ takes for the meaning, so a random split would flatter it.
 import hashlib
 import itertools
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,13 @@ from services.router.adapters.model_files import FORMAT, model_content, name_of,
 from services.router.domain.feature_table import Numbers
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
 from services.router.domain.text_model import Layers, ModelCard, TextModel, shares
-from services.router.domain.understanding import PRECEDENCE, PROCEDURE_SUBTOPICS, Category, RuleUnderstanding
+from services.router.domain.understanding import (
+    PRECEDENCE,
+    PROCEDURE_SUBTOPICS,
+    Category,
+    Findings,
+    RuleUnderstanding,
+)
 from services.router.learning.around import Around
 from services.router.learning.corpus import Example, digest, usual_urgency
 from services.router.learning.network import NO_LABEL, SEEDS, Labels, Plan, Task, fit, joined
@@ -260,16 +266,12 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, around: Around,
     found, sizes, row, owner, once = (array(kind) for kind in "iiqqi")
     weight = array("f")
     texts = 0
-    for at, example in enumerate(examples, start):
+    for at, (example, spelled) in enumerate(_spelled(examples, rules, around), start):
         read: dict[str, int] = {}
         met: set[int] = set()
-        as_written = rules.examine(example.text)
-        put_around = partial(
-            around.for_training, example.text, example.category, is_english=as_written.language == "en"
-        )
-        for text, counts in for_training(example.text, put_around):
+        for text, counts, findings in spelled:
             if text not in read:
-                for one in reader.read(as_written if text == example.text else rules.examine(text)):
+                for one in reader.read(findings):
                     found.extend(one)
                     sizes.append(len(one))
                     met.update(one)
@@ -288,6 +290,31 @@ def _read(examples: Sequence[Example], rules: RuleUnderstanding, around: Around,
         np.array(weight),
         np.bincount(once, minlength=len(vocabulary)),
     )
+
+
+READ_AT_ONCE = 64
+"""So many examples are examined together, which costs less than one by one."""
+
+
+def _spelled(
+    examples: Sequence[Example], rules: RuleUnderstanding, around: Around
+) -> Iterator[tuple[Example, list[tuple[str, float, Findings]]]]:
+    """Each example with its spellings: the text, how much it counts, and what is found in it."""
+    for start in range(0, len(examples), READ_AT_ONCE):
+        chosen = examples[start : start + READ_AT_ONCE]
+        written = rules.examine_all([example.text for example in chosen])
+        found = {example.text: findings for example, findings in zip(chosen, written, strict=True)}
+        spelled = [
+            for_training(
+                example.text,
+                partial(around.for_training, example.text, example.category, is_english=findings.language == "en"),
+            )
+            for example, findings in zip(chosen, written, strict=True)
+        ]
+        others = [text for text in dict.fromkeys(text for one in spelled for text, _ in one) if text not in found]
+        found |= zip(others, rules.examine_all(others), strict=True)
+        for example, texts in zip(chosen, spelled, strict=True):
+            yield example, [(text, counts, found[text]) for text, counts in texts]
 
 
 def phrases_of(rules: RuleUnderstanding) -> list[Example]:
