@@ -454,7 +454,8 @@ class PlaceFinder:
             return True
         written, wanted = words.marked[guess.start : guess.end], self._wards_marked[guess.value.key]
         return (
-            any(one == right and not one.isascii() for one, right in zip(written, wanted, strict=True))
+            len(written) == len(wanted)
+            and any(one == right and not one.isascii() for one, right in zip(written, wanted, strict=True))
             and self._follows_preposition(words, guess.start)
             and not self._follows_person(words, guess.start)
         )

@@ -6,7 +6,7 @@ model stands behind the same `Understanding` interface, with these safety rules 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, filterfalse, islice, repeat, takewhile
+from itertools import chain, filterfalse, islice, repeat
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -153,15 +153,6 @@ class Rule(BaseModel):
     confidence: float = Field(gt=0, lt=1)
 
 
-class Courtesy(BaseModel):
-    """A run of these words at one end of a text is courtesy if a core is among them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cores: frozenset[str] = frozenset()
-    words: frozenset[str] = frozenset()
-
-
 class RuleBook(BaseModel):
     """`data/rules/understanding.yaml`.
 
@@ -170,8 +161,6 @@ class RuleBook(BaseModel):
         masks: phrases inside which nothing else is read: "phòng cháy" is no fire.
         places: names that say where and not what; the model weighs nothing of them, and nothing else is read in them.
         place_words: what stands before such a name and goes with it: "phường".
-        hello: words that open a text and are not weighed where something else is said.
-        thanks: words that close it, likewise: a thank-you behind a theft is nothing, one before a card may be all.
         negations: words that turn what follows into its opposite.
         negation_fillers: words that may stand between a negation and what it negates.
         english: words that only an English text has.
@@ -189,8 +178,6 @@ class RuleBook(BaseModel):
     masks: tuple[str, ...]
     places: tuple[str, ...] = ()
     place_words: frozenset[str] = frozenset()
-    hello: Courtesy = Field(default_factory=Courtesy)
-    thanks: Courtesy = Field(default_factory=Courtesy)
     bare_words: frozenset[str] = frozenset()
     person_below: float
     concepts: dict[str, tuple[str, ...]]
@@ -218,7 +205,7 @@ class Findings:
 
     Attributes:
         words: the words as they were meant.
-        weighed: those that the model weighs: without the names of places, and without hello and thanks around a matter.
+        weighed: those that the model weighs: without the names of places.
         found: concepts by name.
         negated: concepts behind a negation.
         masks: phrases inside which nothing else is read.
@@ -288,7 +275,6 @@ class RuleUnderstanding:
         self._phrases = PhraseTable(self._index.tree, lexicon.tree)
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
         self._place_words = frozenset(fold(" ".join(book.place_words)).plain)
-        self._hello, self._thanks = _Run.of(book.hello), _Run.of(book.thanks)
         self._english = frozenset(book.english)
         self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
         for order, rule in enumerate(book.rules):
@@ -369,7 +355,7 @@ class RuleUnderstanding:
         found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
         return Findings(
             words=words,
-            weighed=self._weighed(words, spans),
+            weighed=self._without_places(words, spans),
             found=found,
             negated=negated,
             masks=masks,
@@ -379,22 +365,17 @@ class RuleUnderstanding:
             language="en" if self._is_english(words) else "vi",
         )
 
-    def _weighed(self, words: Words, spans: Sequence[Span[str]]) -> Words:
-        """The words that say what it is about: a fire is one wherever it is, and with a thank-you behind it."""
+    def _without_places(self, words: Words, spans: Sequence[Span[str]]) -> Words:
+        """The words but those of places: a fire is one wherever it is."""
         taken = {at for span in spans if span.value == _PLACE for at in range(span.start, span.end)}
+        if not taken:
+            return words
         for first in [*taken]:
             at = first - 1
             while at >= 0 and words.plain[at] in self._place_words:
                 taken.add(at)
                 at -= 1
-        count = len(words)
-        start = self._hello.length(words.marked)
-        end = count - self._thanks.length(words.marked[::-1])
-        if start or end < count:
-            around = {*range(start), *range(end, count)}
-            if count - len(taken | around) >= LEAST_WEIGHED:
-                taken |= around
-        return words.without(taken) if taken else words
+        return words.without(taken)
 
     def without_content(self, findings: Findings, context: MessageContext) -> Reading | None:
         """The reading of what says nothing; None where there is something to read."""
@@ -512,35 +493,6 @@ class RuleUnderstanding:
             asks_for_person=findings.asks_for_person,
             language=findings.language,
         )
-
-
-LEAST_WEIGHED = 2
-"""So many words beside hello and thanks say something."""
-
-
-@immutable
-class _Run:
-    """`Courtesy` as words are typed, with their marks and without."""
-
-    cores: frozenset[str]
-    words: frozenset[str]
-
-    @classmethod
-    def of(cls, courtesy: Courtesy) -> "_Run":
-        """From the rule book."""
-        return cls(_either_form(courtesy.cores), _either_form(courtesy.words | courtesy.cores))
-
-    def length(self, marked: Sequence[str]) -> int:
-        """So many of the first words are courtesy."""
-        if not marked or marked[0] not in self.words:
-            return 0
-        run = [*takewhile(self.words.__contains__, marked)]
-        return 0 if self.cores.isdisjoint(run) else len(run)
-
-
-def _either_form(words: Iterable[str]) -> frozenset[str]:
-    folded = fold(" ".join(words))
-    return frozenset((*folded.marked, *folded.plain))
 
 
 DERIVED = frozenset({"only_past", "only_thanks", "only_real"})

@@ -184,7 +184,7 @@ def for_training(text: str, around: Callable[[str], str]) -> list[tuple[str, flo
     mistyped = with_typos(around("mistyped"), 0.1)
     return [
         (text, 1.0),
-        (without_diacritics(around("plain")), 0.5),
+        (without_diacritics(text), 0.5),
         (noisy, 0.7),
         (without_diacritics(mistyped) if len(text) % 2 else mistyped, 0.9),
     ]

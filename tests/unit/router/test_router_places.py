@@ -125,6 +125,24 @@ def test_what_stands_between_initials_never_changes_the_street(
     assert [(one.key, one.wards) for one in together] == [(one.key, one.wards) for one in apart]
 
 
+SYLLABLES = sorted({word for names in GAZETTEER.wards.values() for name in names.names for word in name.split()})
+SLIPS = st.sampled_from(["{}", "{}", "{}x", "{}.", "{},"]) | st.builds("{{:.{}}}".format, st.integers(1, 4))
+
+
+@given(
+    st.lists(
+        st.builds(str.format, SLIPS, st.sampled_from(SYLLABLES))
+        | st.sampled_from(
+            ["ở", "phường", "p", "q12", "quận 12", "đường", "số", "13", "khu phố 3", "chị", "gần", "tại"]
+        ),
+        max_size=12,
+    )
+)
+def test_scraps_of_names_are_places_or_none(words: list[str]) -> None:
+    for mention in FINDER.find(fold(" ".join(words))):
+        assert set(mention.wards) <= set(GAZETTEER.wards)
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_given_to_a_unit_that_works_that_day(text: str) -> None:
     found = UNITS(a_message(text=text.replace("\x00", ""), page="thoi-an"), TIP, VIEW)
