@@ -291,7 +291,7 @@ class LayeredUnderstanding:
         if not self._for_persons.isdisjoint(findings.lexicon):
             return True
         if cancels:
-            return share >= policy.call_off_doubted_from
+            return share >= policy.call_off_doubted_from or _has_rule_of_emergency(findings)
         return (
             share >= policy.incident_from
             or (share >= policy.incident_from_with_concept and self._names_danger(findings))

@@ -43,7 +43,7 @@ from services.router.learning.variants import for_training
 Progress = Callable[[str], None]
 
 
-LEAST = {"w:": 2, "m:": 2, "b:": 3, "d:": 3, "p:": 4}
+LEAST = {"w:": 2, "m:": 2, "b:": 4, "d:": 4, "p:": 4}
 """In how many messages a feature must occur; what occurs once is a name or a slip, and of pairs what occurs twice."""
 
 SHOWN_FROM = 8

@@ -406,6 +406,19 @@ def test_a_call_off_that_may_tell_a_new_report_is_seen_by_a_person() -> None:
         assert (reading.cancels, reading.needs_person) == (True, is_seen)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lúc nãy em báo lộn tưởng tắt rồi, ai dè lửa bùng lên lại, hẻm 12 nha mấy anh",
+        "bao nham hoi nay tuong chay het roi, lua lai bung len",
+        "em hủy tin báo lúc nãy rồi mà tụi nó quay lại đánh nhau tiếp",
+    ],
+)
+def test_a_report_called_off_and_taken_up_again_is_never_left_to_a_machine(text: str) -> None:
+    assert not is_answered_by_machine_alone(read(text))
+    assert read(text).category == "emergency" or read(text).needs_person
+
+
 def test_one_sentence_that_says_a_crime_brings_a_person() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     without = Policy.model_validate(written | {"incident_from": 0.9, "incident_concepts": [], "person_above": 1000})
