@@ -12,9 +12,10 @@ from services.router.domain.answers import AnswerBook, EmergencyNumber, Procedur
 from services.router.domain.assignment import NewWard, UnitResolver
 from services.router.domain.choices import ChoiceBook, Choices
 from services.router.domain.deadlines import ServiceLevels
+from services.router.domain.gazetteer import Gazetteer
 from services.router.domain.layers import LayeredUnderstanding, Policy
 from services.router.domain.lexicon import Lexicon
-from services.router.domain.places import Gazetteer, PlaceFinder
+from services.router.domain.places import PlaceFinder
 from services.router.domain.territories import Map, Territories
 from services.router.domain.text import WritingBook
 from services.router.domain.understanding import RuleBook, RuleUnderstanding

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
-from services.router.domain.places import Mention, PlaceFinder, Role
+from services.router.domain.gazetteer import Role
+from services.router.domain.places import Mention, PlaceFinder
 from services.router.domain.territories import Map
 from services.router.domain.text import fold
 from services.router.domain.understanding import INCIDENTS, Reading

@@ -167,11 +167,25 @@ class Words:
         capitals = _capitals(self.typed)
         return len(capitals) == len(self) and capitals[at]
 
+    def gap_after(self, at: int) -> str:
+        """What was typed between a word and the next; a space where that cannot be told."""
+        gaps = _gaps(self.typed)
+        return gaps[at] if at < len(gaps) else " "
+
 
 @lru_cache(maxsize=8)
 def _capitals(typed: str) -> list[bool]:
-    same_length = len(typed.lower()) == len(typed)
-    return list(map(str.isupper, _WORD.findall(typed)[:MAX_WORDS])) if same_length else []
+    return list(map(str.isupper, _WORD.findall(typed)[:MAX_WORDS])) if _has_a_small_letter_for_each(typed) else []
+
+
+@lru_cache(maxsize=8)
+def _gaps(typed: str) -> list[str]:
+    return _WORD.split(typed)[2::2] if _has_a_small_letter_for_each(typed) else []
+
+
+def _has_a_small_letter_for_each(typed: str) -> bool:
+    """Whether words cut from the small letters stand at the same places: "İ" becomes two."""
+    return len(typed.lower()) == len(typed)
 
 
 def _written(word: str, letters: Letters) -> str:

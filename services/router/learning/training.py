@@ -44,7 +44,7 @@ Progress = Callable[[str], None]
 
 
 LEAST = {"w:": 2, "m:": 2, "b:": 4, "d:": 4, "p:": 4}
-"""In how many messages a feature must occur; what occurs once is a name or a slip, and of pairs what occurs three times."""
+"""In how many messages a feature must occur: what occurs once is a name or a slip, of pairs what occurs three times."""
 
 SHOWN_FROM = 8
 """Words of so many messages may be named to a person as a reason."""
