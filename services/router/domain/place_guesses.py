@@ -127,8 +127,7 @@ class PlaceGuesser:
         is_half = entry.value.sure == "guessed"
         if True not in right or (is_half and False in right):
             return False
-        has_prefix = plain[0] in WARD_PREFIXES
-        if has_prefix:
+        if plain[0] in WARD_PREFIXES:
             return right[0]  # "Phương" is a person
         if self._follows_prefix(words, start):
             return True
@@ -153,10 +152,10 @@ class PlaceGuesser:
             for one, wanted, bare in zip(words.marked[here], marked, words.plain[here], strict=True)
         ]
 
-    def _is_supported(self, words: Words, start: int, end: int, *, is_half: bool = False) -> bool:
+    def _is_supported(self, words: Words, start: int, end: int, *, is_half: bool) -> bool:
         """Whether what stands around two words, or their capitals, makes a ward of them."""
         plain = words.plain
-        if self._follows_prefix(words, start) or names_area(plain, end):
+        if names_area(plain, end):
             return True
         if words.marked[start:end] in self._ordinary or self._follows_person(words, start):
             return False
@@ -210,12 +209,12 @@ class PlaceGuesser:
             yield Span(start, plain.index(number, end) + 1, self._codes.street(ward, number), "")
         elif self._follows_person(words, start):
             return
-        elif self._follows_prefix(words, start) or (
-            (has_prefix or self._follows_preposition(words, start)) and initials not in self._codes.weak
+        elif (
+            self._follows_prefix(words, start)
+            or ((has_prefix or self._follows_preposition(words, start)) and initials not in self._codes.weak)
+            or (has_prefix and words.ends_clause[start] and len(set(gaps[:-1])) > 1)  # "P. T.X."
         ):
             yield Span(start, end, Name(ward, "ward", (ward,), decides=True), "")
-        elif has_prefix and words.ends_clause[start] and len(set(gaps[:-1])) > 1:
-            yield Span(start, end, Name(ward, "ward", (ward,), decides=True), "")  # "P. T.X."
 
     def _misspelt(self, words: Words, flags: bytes, found: Sequence[Span[Name]]) -> Iterable[Span[Name]]:
         """Names with one syllable mistyped; a two-syllable one only after "phường", a person's name after "đường"."""

@@ -845,9 +845,9 @@ class PhraseIndex(Generic[T]):
             node.entry = []
         node.entry.append(entry)
 
-    def find(self, words: Words, starts: Iterable[int] | None = None) -> list[Span[T]]:
-        """All phrases in the words, or those that begin at `starts`; overlapping ones too, in order of their start."""
-        return self.fitting(words, self.tree.candidates(words.plain, starts))
+    def find(self, words: Words) -> list[Span[T]]:
+        """All phrases in the words, overlapping ones too, in order of their start."""
+        return self.fitting(words, self.tree.candidates(words.plain))
 
     def fitting(self, words: Words, candidates: Iterable[Candidate[list[Entry[T]]]]) -> list[Span[T]]:
         """The candidates of the tree that are written as they have to be."""
