@@ -1,7 +1,8 @@
 """Understanding without a broker or a database: category and unit of written messages, on one core.
 
-Turn and turn about in one process: a batch at a time, one by one, hostile texts one by one, with twenty times the
-places in the gazetteer, and a floor that folds and hashes the same texts and multiplies them with the same weights.
+Turn and turn about in one process: a batch at a time, one by one, fuzzed and hostile texts one by one, with twenty
+times the places in the gazetteer, and a floor that folds and hashes the same texts and multiplies them with the same
+weights.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import tempfile
 import time
 import unicodedata
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from shared.garbage import collect_less_garbage
 from tests.bench.measure import Comparison, Round, Series
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-SINGLE, HOSTILE = 1_000, 200
-"""So many are read one by one in a round."""
+SINGLE, FUZZED, HOSTILE = 1_000, 2_000, 200
+"""So many are read one by one in a round; fuzzed and hostile ones are others in each round, as an attacker's are."""
 TIMES_THE_PLACES = 20
 
 _WORD = re.compile(r"[^\W_]+")
@@ -36,12 +37,13 @@ _WORD = re.compile(r"[^\W_]+")
 def understand(*, items: int, rounds: int) -> Comparison:
     """Category and unit of `items` messages a round; seconds are CPU seconds, so that a busy machine counts less."""
     texts = _texts(items)
-    lines = [Line(id=at, text=text, page="tan-chanh-hiep") for at, text in enumerate(texts)]
-    hostile_lines = [Line(id=at, text=text, page="tan-chanh-hiep") for at, text in enumerate(_hostile_texts(HOSTILE))]
-    single, hostile, larger, floor = "one by one", "hostile", f"gazetteer {TIMES_THE_PLACES} times", "floor"
+    lines = _lines(texts)
+    single, fuzzed, hostile, floor = "one by one", "fuzzed", "hostile", "floor"
+    larger = f"gazetteer {TIMES_THE_PLACES} times"
     what = {
         single: "the same, one by one",
-        hostile: "hostile texts up to 100 kB, one by one",
+        fuzzed: "fuzzed messages, never seen before, one by one",
+        hostile: "hostile texts, half of them 100 kB, never seen before, one by one",
         larger: f"the same, with {TIMES_THE_PLACES} times the places",
         floor: "floor: folding, hashing, the bare product of weights",
     }
@@ -57,7 +59,8 @@ def understand(*, items: int, rounds: int) -> Comparison:
         measured = {
             "": _timed(router.understand_all, lines),
             single: _one_by_one(router, lines[:SINGLE]),
-            hostile: _one_by_one(router, hostile_lines),
+            fuzzed: _one_by_one(router, _lines(_fuzzed_texts(texts, FUZZED, number))),
+            hostile: _one_by_one(router, _lines(_hostile_texts(HOSTILE, number))),
             larger: _timed(large.understand_all, lines),
             floor: _timed(bare.scores, texts),
         }
@@ -65,6 +68,10 @@ def understand(*, items: int, rounds: int) -> Comparison:
             for key, one in measured.items():
                 (result.floors[key] if key else result.ours).rounds.append(one)
     return result
+
+
+def _lines(texts: Iterable[str]) -> list[Line]:
+    return [Line(id=at, text=text, page="tan-chanh-hiep") for at, text in enumerate(texts)]
 
 
 def _texts(count: int) -> list[str]:
@@ -76,9 +83,37 @@ def _texts(count: int) -> list[str]:
     return [changes[at % len(changes)](text) for at, text in enumerate(chosen)]
 
 
-def _hostile_texts(count: int) -> list[str]:
+_LOOK_ALIKE = str.maketrans("aeocpxyi", "аеосрхуі")
+_ANYTHING = (
+    *((0x20, 0x7F), (0xC0, 0x250), (0x1E00, 0x1F00), (0x300, 0x370), (0x2000, 0x2070)),  # Latin, marks, unseen ones
+    *((0x400, 0x500), (0x4E00, 0xA000), (0x1F300, 0x1F700)),
+)
+
+
+def _fuzzed_texts(written: Sequence[str], count: int, seed: int) -> list[str]:
+    """Any characters, letters of another script, characters strewn in, several messages in one, one many times."""
+    chance = random.Random(seed)
+
+    def anything() -> str:
+        return chr(chance.randrange(*chance.choice(_ANYTHING)))
+
+    def strewn(text: str) -> str:
+        cuts = sorted(chance.choices(range(len(text) + 1), k=chance.randint(1, 20)))
+        return "".join(f"{text[start:end]}{anything()}" for start, end in itertools.pairwise((0, *cuts, len(text))))
+
+    kinds: tuple[Callable[[], str], ...] = (
+        lambda: "".join(anything() for _ in range(chance.randint(0, 500))),
+        lambda: chance.choice(written).translate(_LOOK_ALIKE),
+        lambda: strewn(chance.choice(written)),
+        lambda: " ".join(chance.sample(written, chance.randint(1, 4))),
+        lambda: f"{chance.choice(written)} " * chance.randint(1, 40),
+    )
+    return [chance.choice(kinds)() for _ in range(count)]
+
+
+def _hostile_texts(count: int, seed: int) -> list[str]:
     """Without words, without ends, all numbers or marks, spaced out, joined, in other scripts: half of them 100 kB."""
-    chance = random.Random(7)
+    chance = random.Random(seed)
     pieces = ["cháy", "c h á y ", "а́", "́", "\u200b", "a", "1", "th 5 ", "tan chanh hiep ", "chayytamtru", "?", ". "]
     letters = "abcdeghiklmnopqrstuvxyăâđêôơưáàảãạ 0123456789.,?!⏎\n\u200b\u0301\ue000😀аё日"
     texts = []

@@ -82,14 +82,17 @@ class PlaceGuesser:
         self._long_wards = Speller(one for one in wards if len(one[0]) > SHORTEST)
         self._short_wards = Speller(one for one in wards if len(one[0]) == SHORTEST and min(map(len, one[0])) > 1)
 
-    def flags_of(self, word: str) -> int:
-        """The bits of a word that guessing asks for."""
-        return (
-            (_INTRODUCES if word in self._introducing else 0)
-            | (_SYLLABLE if self._speller.knows(word) else 0)
-            | (_OF_LONG_WARD if self._long_wards.knows(word) else 0)
-            | (_INITIAL if word in self._letters else 0)
-        )
+    def flags(self) -> dict[str, int]:
+        """The bits that guessing asks for, by word."""
+        found: dict[str, int] = {}
+        for flag, words in (
+            (_INTRODUCES, self._introducing),
+            (_SYLLABLE, self._speller.syllables),
+            (_OF_LONG_WARD, self._long_wards.syllables),
+            (_INITIAL, self._letters),
+        ):
+            found |= {word: found.get(word, 0) | flag for word in words}
+        return found
 
     def guess(
         self,
@@ -236,7 +239,7 @@ class PlaceGuesser:
         return sorted(starts)
 
     def _may_be_short(self, plain: Sequence[str], start: int) -> bool:
-        return start >= 0 and any(map(self._short_wards.knows, plain[start : start + SHORTEST]))
+        return start >= 0 and not self._short_wards.syllables.isdisjoint(plain[start : start + SHORTEST])
 
     def _is_introduced(self, guess: Guess[Name], words: Words) -> bool:
         before = words.plain[guess.start - 1]

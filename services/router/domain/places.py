@@ -5,8 +5,10 @@ grow with the number of places.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from services.router.domain.gazetteer import (
     DISTRICT_PREFIXES,
@@ -54,6 +56,7 @@ _CODED = re.compile(r"^p?([a-z]{2,3}?)(\d{1,3}[a-z]{0,2})$")
 _JOINED_CODE = re.compile(r"^([a-z]{6,})(\d{1,3}[a-z]{0,2})$")
 _NUMBERED_END = re.compile(r"^([a-z]{3,5})(\d{1,3}[a-z]?)$")
 _OTHER_DISTRICT = re.compile(r"^q(\d{1,2})$")
+_LIKE_A_CODE = re.compile(r"[a-z]+\d{1,3}[a-z]{0,2}$")
 _INTRODUCING = WARD_PREFIXES | {"duong", "hem", "d"}
 
 _MAY_BE_NAME = re.compile(any_of(BEGINS) + b"(?=" + any_of(GOES_ON) + b")|" + any_of(ALONE))
@@ -79,10 +82,7 @@ class PlaceFinder:
         names = list(names_of(gazetteer))
         self._names: PhraseIndex[Name] = PhraseIndex(names, accepts_bare=True)
         self._guesser = PlaceGuesser(gazetteer, names, self._codes, streets=self._streets, persons=self._persons)
-        beginnings = self._names.tree.children or {}
-        self._beginnings = frozenset(beginnings)
-        self._seconds = frozenset(word for node in beginnings.values() for word in node.children or ())
-        self._alone = frozenset(word for word, node in beginnings.items() if node.entry is not None)
+        self._known = self._flags_of_known_words()
         self._flags = Remembered(self._flags_of).__getitem__
         self._roles: PhraseIndex[Role] = PhraseIndex(
             (phrase, role) for role, phrases in gazetteer.roles.items() for phrase in phrases
@@ -153,15 +153,23 @@ class PlaceFinder:
             elif word.isdigit() or word[0] in "qka":
                 yield from _numbered(word, before, plain[at - 2] if at > 1 else "", at)
 
+    def _flags_of_known_words(self) -> dict[str, int]:
+        beginnings = self._names.tree.children or {}
+        known: defaultdict[str, int] = defaultdict(int, self._guesser.flags())
+        for flag, words in (
+            (BEGINS, beginnings),
+            (GOES_ON, chain.from_iterable(node.children or () for node in beginnings.values())),
+            (ALONE, (word for word, node in beginnings.items() if node.entry is not None)),
+            (CODE, (word for initials in self._codes.initials for word in (initials, f"p{initials}"))),
+        ):
+            for word in words:
+                known[word] |= flag
+        return dict(known)
+
     def _flags_of(self, word: str) -> int:
-        """The bits of a word."""
-        return (
-            (BEGINS if word in self._beginnings else 0)
-            | (GOES_ON if word in self._seconds else 0)
-            | (ALONE if word in self._alone else 0)
-            | (CODE if self._looks_like_code(word) else 0)
-            | self._guesser.flags_of(word)
-        )
+        """The bits of a word; whatever `_coded` may take for a code has that bit, most words are only words."""
+        flags = self._known.get(word, 0)
+        return flags if word.isalpha() or not (word.isdigit() or _LIKE_A_CODE.match(word)) else flags | CODE
 
     def _numbered_end(self, plain: Sequence[str], at: int, last: str, number: str) -> Span[Name] | None:
         """A ward whose number sticks to its last syllable: "hiệp thành13"."""
@@ -169,20 +177,6 @@ class PlaceFinder:
             if start >= 0 and last in self._ends and (ward := self._joined.get("".join(plain[start:at]) + last)):
                 return Span(start, at + 1, self._codes.street(ward, number), plain[at])
         return None
-
-    def _looks_like_code(self, word: str) -> bool:
-        """Whether `_coded` has to look at a word; most words are only words."""
-        return (
-            word in self._codes.initials
-            or word.removeprefix("p") in self._codes.initials
-            or word.isdigit()
-            or (
-                not word.isalpha()
-                and any(
-                    pattern.match(word) for pattern in (_CODED, _JOINED_CODE, _NUMBERED_END, _OTHER_DISTRICT, QUARTER)
-                )
-            )
-        )
 
     def _initials_name(
         self, initials: str, words: Words, at: int, before: str, after: str, *, has_prefix: bool

@@ -45,18 +45,22 @@ class Guess(Generic[T]):
 
 
 class Speller(Generic[T]):
-    """Known names with one syllable left out each."""
+    """Known names with one syllable left out each.
+
+    Attributes:
+        syllables: of all names.
+    """
 
     def __init__(self, names: Iterable[tuple[Sequence[str], T]]) -> None:
         self._with_gap: dict[tuple[str, ...], list[tuple[str, T]]] = {}
         self._known: set[tuple[str, ...]] = set()
-        self._syllables: set[str] = set()
+        self.syllables: set[str] = set()
         lengths: set[int] = set()
         for syllables, value in names:
             if not SHORTEST <= len(syllables) <= LONGEST:
                 continue
             self._known.add(tuple(syllables))
-            self._syllables.update(syllables)
+            self.syllables.update(syllables)
             lengths.add(len(syllables))
             for gap in range(len(syllables)):
                 rest = (*syllables[:gap], "", *syllables[gap + 1 :])
@@ -64,10 +68,6 @@ class Speller(Generic[T]):
                 if (syllables[gap], value) not in entries:
                     entries.append((syllables[gap], value))
         self._lengths = sorted(lengths, reverse=True)
-
-    def knows(self, syllable: str) -> bool:
-        """Whether a name has this syllable."""
-        return syllable in self._syllables
 
     def guesses(self, words: Sequence[str], starts: Sequence[int] | None = None) -> Iterator[Guess[T]]:
         """What looks like a known name; longer ones first at each place, names written right are left out.
@@ -78,7 +78,7 @@ class Speller(Generic[T]):
         """
         if starts is not None and not starts:
             return
-        known = list(map(self._syllables.__contains__, words))
+        known = list(map(self.syllables.__contains__, words))
         if not self._lengths or known.count(True) < self._lengths[-1] - 1:
             return
         # One syllable at most is wrong, so that the first or the second one is known.

@@ -117,14 +117,23 @@ class Remembered(dict[str, T]):
         self._work_out, self._most = work_out, most
 
     def __missing__(self, word: str) -> T:
-        return self.keep(word, self._work_out(word))
+        found = self._work_out(word)
+        if len(self) >= self._most:
+            self._make_room()
+        self[word] = found
+        return found
 
     def keep(self, word: str, found: T) -> T:
         """Keep what was found without being asked for it."""
-        if len(self) >= self._most:  # a flood of slips and names: what is common comes back soon
-            self.clear()
+        if len(self) >= self._most:
+            self._make_room()
         self[word] = found
         return found
+
+    def _make_room(self) -> None:
+        """Forget the older half: in a flood of slips and names what is common comes back soon."""
+        for word in [*itertools.islice(self, self._most // 2)]:
+            del self[word]
 
 
 @immutable
@@ -307,7 +316,7 @@ class Spelling:
 
     def pair(self, first: str, second: str) -> Syllables | None:
         """What two words mean together: "ck em" is a husband, "ck 5tr" a transfer."""
-        return self._pairs.get((first, second)) if first in self.pair_starts else None
+        return self._pairs.get((first, second))
 
     def undo_slips(self, places: Iterable[int], tokens: Sequence[str], forms: list[Syllables]) -> None:
         """Put known words in place of slips that their neighbours explain."""
@@ -495,6 +504,7 @@ def _all_forms(phrase: str) -> Syllables:
 
 _SENTENCES = re.compile(r"[.!?\n⏎…;]+")
 _CLAUSE_END = re.compile(r"\s*[.,;:!?\n⏎…()\-]")
+_LOOKED_AT = 4
 _SENTENCE_END = re.compile(r"\s*[.!?\n⏎…]")
 _SIGN_FOR_A, _SIGN_FOR_S = re.compile(r"(?<=[^\W\d_])@"), re.compile(r"(?<=[^\W\d_])\$(?=[^\W\d_])")
 SPACED_OUT_LETTERS = 3
@@ -507,23 +517,25 @@ class _Cut(NamedTuple):
     """A text cut into tokens, before anybody says what they stand for.
 
     Attributes:
-        words: the same as words.
+        typed: the text.
+        gaps: what stands behind each token.
+        plain: the tokens without their marks.
+        marked: the tokens with them.
         stands_for: of each token ITSELF, MAY_CHANGE or STRANGE.
         may_be_spaced_out: whether there are enough single letters for a word written "c h á y".
     """
 
+    typed: str
     tokens: Sequence[str]
     gaps: Sequence[str]
-    words: "Words"
+    plain: tuple[str, ...]
+    marked: tuple[str, ...]
     stands_for: Sequence[int]
     may_be_spaced_out: bool
 
-    def first(self, count: int) -> "_Cut":
-        """As if the text ended after so many tokens."""
-        tokens, gaps = self.tokens[:count], self.gaps[:count]
-        words = self.words
-        shorter = Words(words.plain[:count], words.marked[:count], *_layout(tokens, gaps), words.typed)
-        return _Cut(tokens, gaps, shorter, self.stands_for[:count], self.may_be_spaced_out)
+    def words(self, most: int = MAX_WORDS) -> Words:
+        """The first tokens as words."""
+        return Words(self.plain[:most], self.marked[:most], *_layout(self.tokens[:most], self.gaps[:most]), self.typed)
 
     def left_out(self) -> frozenset[str]:
         """The words that are not looked at: those that no list knows, after the first ones."""
@@ -545,18 +557,22 @@ def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str
     if spelling is None:
         return _as_written[typed]
     cut = _cut(typed, spelling.token)
-    words = _as_written.keep(typed, cut.words)
+    return _as_meant(cut, spelling, left_out, _as_written.keep(typed, cut.words()))
+
+
+def _as_meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str], as_written: Words | None = None) -> Words:
+    """What was meant by a text; `as_written` are its tokens as words, where somebody needed them before."""
     meant = _without_disguise(cut, spelling)
-    if meant != words.typed:
-        cut = _cut_clean(meant, _in_latin(meant.lower()), spelling.token)
-        words = cut.words
+    if meant != cut.typed:
+        cut, as_written = _cut_clean(meant, _in_latin(meant.lower()), spelling.token), None
+    words = cut.words() if as_written is None else as_written
     if not any(cut.stands_for):
         return words
     may_change = list(itertools.compress(range(len(cut.tokens)), cut.stands_for))
-    syllables = _meant(cut, spelling, may_change, left_out | cut.left_out())
+    syllables = _meant(cut.tokens, words, spelling, may_change, left_out | cut.left_out())
     forms = list(itertools.chain.from_iterable(syllables))
     if len(forms) != len(syllables) or () in syllables:
-        return _spread(cut, syllables)
+        return _spread(cut, words, syllables)
     plain, marked = zip(*forms, strict=True)
     return Words(plain, marked, words.is_accented, words.ends_clause, words.sentence, words.typed)
 
@@ -579,7 +595,8 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
     """
     is_as_typed = words.typed == text[:MAX_CHARACTERS] and len(words) < MAX_WORDS  # a word for each token
     left_out: frozenset[str] = frozenset()
-    if spelling is not None and len(text) > 2 * MAX_STRANGE_WORDS:  # a letter and a gap for each at least
+    may_be_shortened = not is_as_typed and len(text) > 2 * MAX_STRANGE_WORDS  # a letter and a gap for each at least
+    if spelling is not None and may_be_shortened:
         left_out = _cut(text[:MAX_CHARACTERS], spelling.token).left_out()
     found: list[Words] = []
     start = 0
@@ -593,15 +610,22 @@ def fold_sentences(sentences: Iterable[str], text: str, words: Words, spelling: 
                     words.plain[start:end],
                     words.marked[start:end],
                     (_is_accented(tokens),) * len(tokens),
-                    (*words.ends_clause[start : end - 1], _gap_ends(parts[-1][:4])[0]) if tokens else (),
+                    (*words.ends_clause[start : end - 1], _end_at(parts[-1]) != _NOTHING) if tokens else (),
                     (0,) * len(tokens),
                     sentence,
                 )
             )
         else:
-            found.append(fold(sentence, spelling, left_out=left_out))
+            found.append(_alone(sentence, spelling, left_out))
         start = end
     return found
+
+
+def _alone(sentence: str, spelling: Spelling | None, left_out: frozenset[str]) -> Words:
+    """What `fold` makes of it; nobody asks for its words as they are written."""
+    if spelling is None:
+        return _cut(sentence).words()
+    return _as_meant(_cut(sentence, spelling.token), spelling, left_out)
 
 
 def _stands_alone(tokens: Sequence[str], spelling: Spelling) -> bool:
@@ -621,7 +645,7 @@ def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     return _cut_clean(clean, _in_latin(clean.lower()), read)
 
 
-_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words, 1_024)
+_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words(), 1_024)
 """The words of texts as they stand there, for places: those of some batches, which have just been cut to be read."""
 
 
@@ -636,40 +660,46 @@ def _cut_clean(original: str, lower: str, read: Callable[[str], Token]) -> _Cut:
     if len(tokens) > MAX_WORDS:
         tokens, gaps = tokens[:MAX_WORDS], gaps[:MAX_WORDS]
     plain, marked, stands_for = zip(*map(read, tokens), strict=True) if tokens else ((), (), ())
-    return _Cut(tokens, gaps, Words(plain, marked, *_layout(tokens, gaps), original), stands_for, may_be_spaced_out)
+    return _Cut(original, tokens, gaps, plain, marked, stands_for, may_be_spaced_out)
 
 
 def _layout(tokens: Sequence[str], gaps: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[int, ...]]:
     """By token: is its sentence written with diacritics, does it end a clause, the number of its sentence."""
     count = len(tokens)
-    ends = [False] * count
-    stops: list[int] = []
-    for at, gap in enumerate(gaps):
-        if gap != " ":
-            ends[at], ends_sentence = _gap_ends(gap[:4])
-            if ends_sentence:
-                stops.append(at + 1)
-    if not stops or stops[-1] < count:
+    ends = bytes(map(_end_at, gaps))
+    ends_clause = tuple(map(bool, ends))
+    if _SENTENCE not in ends[:-1]:
+        return (_is_accented(tokens),) * count, ends_clause, (0,) * count
+    stops = [at for at, end in enumerate(ends, 1) if end == _SENTENCE]
+    if stops[-1] < count:
         stops.append(count)
-    if len(stops) == 1:
-        return (_is_accented(tokens),) * count, tuple(ends), (0,) * count
+    without_marks = [0, *itertools.accumulate(map(str.isascii, tokens))]
+    of_letters = [0, *itertools.accumulate(map(str.isalpha, tokens))]
     accented: list[bool] = []
     sentence: list[int] = []
-    for number, (start, stop) in enumerate(itertools.pairwise((0, *stops))):
-        accented += [_is_accented(tokens[start:stop])] * (stop - start)
-        sentence += [number] * (stop - start)
-    return tuple(accented), tuple(ends), tuple(sentence)
+    start = 0
+    for number, stop in enumerate(stops):
+        size = stop - start
+        marks = size - without_marks[stop] + without_marks[start]
+        accented += [_are_enough(marks, of_letters[stop] - of_letters[start])] * size
+        sentence += [number] * size
+        start = stop
+    return tuple(accented), ends_clause, tuple(sentence)
 
 
 def _is_accented(tokens: Sequence[str]) -> bool:
     """Whether a sentence is written with diacritics."""
-    marks = list(map(str.isascii, tokens)).count(False)
-    return marks > 0 and marks >= ACCENTED_SHARE * list(map(str.isalpha, tokens)).count(True)
+    return _are_enough(list(map(str.isascii, tokens)).count(False), list(map(str.isalpha, tokens)).count(True))
+
+
+def _are_enough(marked: int, words: int) -> bool:
+    """Whether so many marked ones of the words of a sentence say that it is written with diacritics."""
+    return marked > 0 and marked >= ACCENTED_SHARE * words
 
 
 def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
     """The text without signs for letters and without spaces inside words."""
-    typed = text = cut.words.typed
+    typed = text = cut.typed
     if "@" in text or "$" in text:
         text = _SIGN_FOR_A.sub("a", _SIGN_FOR_S.sub("s", text))
     if cut.may_be_spaced_out or text is not typed:
@@ -677,49 +707,53 @@ def _without_disguise(cut: _Cut, spelling: Spelling) -> str:
     return text
 
 
-def _spread(cut: _Cut, forms: list[Syllables]) -> Words:
-    """Words of tokens that stand for several syllables, or for none."""
+def _spread(cut: _Cut, words: Words, forms: list[Syllables]) -> Words:
+    """Words of tokens that stand for several syllables, or for none.
+
+    Args:
+        cut: the tokens.
+        words: the same as words.
+        forms: what each stands for.
+    """
     sizes = list(map(len, forms))
     stops = list(itertools.accumulate(sizes))
     if stops and stops[-1] > MAX_WORDS:  # joined words were taken apart
         kept = bisect.bisect_left(stops, MAX_WORDS) + 1
-        cut, forms, sizes, stops = cut.first(kept), forms[:kept], sizes[:kept], stops[:kept]
+        words, forms, sizes, stops = cut.words(kept), forms[:kept], sizes[:kept], stops[:kept]
     ends = [False] * stops[-1]
-    for stop, ends_clause in zip(stops, cut.words.ends_clause, strict=True):
+    for stop, ends_clause in zip(stops, words.ends_clause, strict=True):
         if ends_clause and stop:
             ends[stop - 1] = True
     plain, marked = zip(*itertools.chain.from_iterable(forms), strict=True) if ends else ((), ())
-    return Words(
-        plain,
-        marked,
-        _repeated(cut.words.is_accented, sizes),
-        tuple(ends),
-        _repeated(cut.words.sentence, sizes),
-    )
+    return Words(plain, marked, _repeated(words.is_accented, sizes), tuple(ends), _repeated(words.sentence, sizes))
 
 
 def _repeated(values: Sequence[T], sizes: Sequence[int]) -> tuple[T, ...]:
     return tuple(itertools.chain.from_iterable(map(itertools.repeat, values, sizes)))
 
 
-def _meant(cut: _Cut, spelling: Spelling, places: Sequence[int], left_out: frozenset[str]) -> list[Syllables]:
+def _meant(
+    tokens: Sequence[str], words: Words, spelling: Spelling, places: Sequence[int], left_out: frozenset[str]
+) -> list[Syllables]:
     """What each token stands for; where two mean something together, the second one stands for both.
 
     Args:
-        cut: the tokens.
+        tokens: of a text.
+        words: the same as words.
         spelling: says what they stand for.
         places: of the tokens that may stand for something else than themselves.
         left_out: tokens that stand for nothing.
     """
-    tokens = [token if token not in left_out else "" for token in cut.tokens] if left_out else cut.tokens
-    meant: list[Syllables] = [(form,) for form in zip(cut.words.plain, cut.words.marked, strict=True)]
+    if left_out:
+        tokens = [token if token not in left_out else "" for token in tokens]
+    meant: list[Syllables] = [*zip(zip(words.plain, words.marked, strict=True))]
     slips: list[int] = []
     for at in places:
         meant[at], may_be_slip = spelling.meaning(tokens[at])
         if may_be_slip:
             slips.append(at)
     for at in places:
-        if at + 1 < len(tokens) and not cut.words.ends_clause[at]:
+        if tokens[at] in spelling.pair_starts and at + 1 < len(tokens) and not words.ends_clause[at]:
             pair = spelling.pair(tokens[at], tokens[at + 1])
             if pair is not None:
                 meant[at], meant[at + 1] = (), pair
@@ -727,17 +761,27 @@ def _meant(cut: _Cut, spelling: Spelling, places: Sequence[int], left_out: froze
     return meant
 
 
-def _ends(gap: str) -> tuple[bool, bool]:
-    return _CLAUSE_END.match(gap) is not None, _SENTENCE_END.match(gap) is not None
+_NOTHING, _CLAUSE, _SENTENCE = range(3)
 
 
-_gap_ends = Remembered(_ends, 4_096).__getitem__
-"""Whether what stands between two words ends a clause, and a sentence."""
+def _what_ends(gap: str) -> int:
+    start = gap[:_LOOKED_AT]
+    return _SENTENCE if _SENTENCE_END.match(start) else _CLAUSE if _CLAUSE_END.match(start) else _NOTHING
+
+
+class _Gaps(Remembered[int]):
+    """What ends where something stands between two words; only short ones are kept."""
+
+    def __missing__(self, gap: str) -> int:
+        return super().__missing__(gap) if len(gap) <= _LOOKED_AT else _what_ends(gap)
+
+
+_end_at = _Gaps(_what_ends, 4_096).__getitem__
 
 
 def _together(run: str, spelling: Spelling) -> str:
     """Single letters, "c h á y", are one word if it is a known one."""
-    word = "".join(letter for letter in run if letter.isalpha())
+    word = "".join(filter(str.isalpha, run))
     return word if spelling.knows(word.lower()) else run
 
 
@@ -794,9 +838,13 @@ class PhraseTree(Generic[T]):
             plain: the words.
             starts: where to look, if not everywhere.
         """
+        if self.children is None:
+            return []
         found: list[Candidate[T]] = []
         count = len(plain)
-        for start in range(count) if starts is None else starts:
+        if starts is None:
+            starts = itertools.compress(range(count), map(self.children.__contains__, plain))
+        for start in starts:
             node: PhraseTree[T] | None = self
             end = start
             while end < count and node is not None and node.children is not None:

@@ -4,7 +4,7 @@ The rules are the domain page's section 3 in order; their words are data (`data/
 model stands behind the same `Understanding` interface, with these safety rules still before it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, filterfalse, islice, repeat
 from typing import Literal, Protocol
@@ -190,6 +190,9 @@ Repairs = Literal["everything", "no_slips", "nothing"]
 _NEGATION, _MASK, _PLACE = "~negation", "~mask", "~place"
 _NO_CONCEPTS = frozenset({_NEGATION, _MASK, _PLACE})
 
+Named = dict[str, list[Span[str]]]
+"""Phrases by what they name."""
+
 
 @immutable
 class Match:
@@ -351,25 +354,29 @@ class RuleUnderstanding:
         *,
         has_question_mark: bool,
     ) -> Findings:
-        spans = self._index.fitting(words, of_rules)
-        found, negated, masks = self._concepts(spans, words, has_question_mark=has_question_mark)
+        named: Named = {}
+        for span in self._index.fitting(words, of_rules):
+            named.setdefault(span.value, []).append(span)
+        weighed = self._without_places(words, named.get(_PLACE, ()))
+        named = _without_chance_words(named, words)
+        found, negated = self._concepts(named, words, has_question_mark=has_question_mark)
         return Findings(
             words=words,
-            weighed=self._without_places(words, spans),
+            weighed=weighed,
             found=found,
             negated=negated,
-            masks=masks,
+            masks=named.get(_MASK, ()),
             matches=tuple(self._matches(found, negated, words)),
             lexicon=self._lexicon.names(words, of_lexicon),
             has_question_mark=has_question_mark,
             language="en" if self._is_english(words) else "vi",
         )
 
-    def _without_places(self, words: Words, spans: Sequence[Span[str]]) -> Words:
+    def _without_places(self, words: Words, places: Sequence[Span[str]]) -> Words:
         """The words but those of places: a fire is one wherever it is."""
-        taken = {at for span in spans if span.value == _PLACE for at in range(span.start, span.end)}
-        if not taken:
+        if not places:
             return words
+        taken = {at for span in places for at in range(span.start, span.end)}
         for first in [*taken]:
             at = first - 1
             while at >= 0 and words.plain[at] in self._place_words:
@@ -419,24 +426,19 @@ class RuleUnderstanding:
         share = list(map(self._english.__contains__, words.plain)).count(True)
         return share >= 2 and share >= 0.2 * len(words)
 
-    def _concepts(
-        self, spans: Sequence[Span[str]], words: Words, *, has_question_mark: bool
-    ) -> tuple[dict[str, list[Span[str]]], dict[str, list[Span[str]]], list[Span[str]]]:
-        """Concepts found, those found behind a negation, and the phrases inside which nothing else is read."""
-        spans = _without_chance_words(spans, words)
-        masks = [span for span in spans if span.value == _MASK]
-        covering = [span for span in spans if span.value in {_MASK, _PLACE}]
-        negation_ends = {span.end for span in spans if span.value == _NEGATION}
-        found: dict[str, list[Span[str]]] = {}
-        negated: dict[str, list[Span[str]]] = {}
-        for span in spans:
-            if span.value in _NO_CONCEPTS or (covering and _is_covered(span, covering)):
-                continue
-            is_negated = negation_ends and self._is_negated(span, words, negation_ends)
-            target = negated if is_negated else found
-            target.setdefault(span.value, []).append(span)
+    def _concepts(self, named: "Named", words: Words, *, has_question_mark: bool) -> tuple["Named", "Named"]:
+        """Concepts found, and those found behind a negation; nothing is read inside a longer mask or place."""
+        covering = _longest_over([*named.get(_MASK, ()), *named.get(_PLACE, ())])
+        negation_ends = {span.end for span in named.get(_NEGATION, ())}
+        found = {name: spans for name, spans in named.items() if name not in _NO_CONCEPTS}
+        if covering:
+            found = _where(found, lambda span: not _is_covered(span, covering))
+        negated: Named = {}
+        if negation_ends:
+            negated = _where(found, lambda span: self._is_negated(span, words, negation_ends))
+            found = _where(found, lambda span: span not in negated.get(span.value, ()))
         _add_derived(found, has_question_mark=has_question_mark)
-        return found, negated, masks
+        return found, negated
 
     def _is_negated(self, span: Span[str], words: Words, negation_ends: set[int]) -> bool:
         at = span.start
@@ -522,23 +524,31 @@ def _with_its_marks(phrase: str) -> str:
     return phrase if phrase.startswith("=") or " " in phrase else f"={phrase}"
 
 
-_TIME = frozenset({"happening_now", "just_now"})
+_NEVER_BY_CHANCE = frozenset({"happening_now", "just_now", _NEGATION})
 
 
-def _without_chance_words(spans: Sequence[Span[str]], words: Words) -> list[Span[str]]:
+def _without_chance_words(named: Named, words: Words) -> Named:
     """Without diacritics one word of a longer phrase looks like another word: the "can" of "can cuoc" is no "cần"."""
-    inside = {at for span in spans if span.end - span.start > 1 for at in range(span.start, span.end)}
+    if False not in words.is_accented:
+        return named
+    phrases = chain.from_iterable(named.values())
+    inside = {at for start, end, _, _ in phrases if end - start > 1 for at in range(start, end)}
     if not inside:
-        return list(spans)
-    return [
-        span
-        for span in spans
-        if span.end - span.start > 1
-        or words.is_accented[span.start]
-        or span.start not in inside
-        or span.value in _TIME
-        or span.value == _NEGATION
-    ]
+        return named
+    return _where(
+        named,
+        lambda span: (
+            span.end - span.start > 1
+            or words.is_accented[span.start]
+            or span.start not in inside
+            or span.value in _NEVER_BY_CHANCE
+        ),
+    )
+
+
+def _where(named: Named, is_wanted: Callable[[Span[str]], bool]) -> Named:
+    """Some of the phrases."""
+    return {name: kept for name, spans in named.items() if (kept := [*filter(is_wanted, spans)])}
 
 
 def _both(
@@ -547,9 +557,20 @@ def _both(
     return {name: [*found.get(name, ()), *negated.get(name, ())] for name in (*found, *negated)}
 
 
-def _is_covered(span: Span[str], masks: Iterable[Span[str]]) -> bool:
-    length = span.end - span.start
-    return any(m.start < span.end and span.start < m.end and m.end - m.start > length for m in masks)
+def _longest_over(spans: Iterable[Span[str]]) -> dict[int, int]:
+    """Of each word that phrases stand over, the length of the longest of them."""
+    longest: dict[int, int] = {}
+    for span in spans:
+        length = span.end - span.start
+        for at in range(span.start, span.end):
+            longest[at] = max(length, longest.get(at, 0))
+    return longest
+
+
+def _is_covered(span: Span[str], longest: Mapping[int, int]) -> bool:
+    """Whether a longer phrase stands over a word of it."""
+    words = range(span.start, span.end)
+    return any(longest.get(at, 0) > len(words) for at in words)
 
 
 def _is_stopped(
