@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Self, TypeVar
 
 import numpy as np
@@ -27,6 +27,7 @@ MAX_FORMS = 32_768
 """So many words are remembered; Vietnamese has some 7,000 written syllables, the rest are names and slips."""
 
 MIN_ROWS = 1_024
+_PLAIN_WORD = 7
 _STEPS = 127
 
 
@@ -99,17 +100,20 @@ class FeatureTable:
         self._lengths = [longer_than[:passed] for passed in range(len(longer_than) + 1)]
         self._question_mark, self._long_number = of_kind["f"]["question_mark"], of_kind["f"]["long_number"]
         self._rows = rows
-        self._forget()
-
-    def _forget(self) -> None:
         self._forms = _Numbered()  # a marked word says which plain one it is
         self._words = _Numbered()
         # By form: number of the word, of the marked word, of a long number, of the first and the last word, in pairs of
-        # plain words and of marked ones, and of the plain word in `_words`.
+        # plain words and of marked ones, and of the plain word in `_words` (_PLAIN_WORD).
         self._of_form = np.zeros((0, 8), dtype=np.intp)
         # By plain word: the sum of the weights of its parts, and how many it has.
         self._parts = np.zeros((0, self._rows.steps.shape[1]), dtype=np.float32)
         self._part_counts = np.zeros(0, dtype=np.intp)
+
+    def _forget_newer_half(self) -> None:
+        """What is common came early, and a flood of strange words drives nothing of it out."""
+        kept = MAX_FORMS // 2
+        self._forms.keep(kept)
+        self._words.keep(int(self._of_form[:kept, _PLAIN_WORD].max()) + 1)
 
     def _read_new_words(self) -> None:
         """Look at the forms and words that got a number since the last time, all at once."""
@@ -154,7 +158,7 @@ class FeatureTable:
     def sum(self, findings: Sequence[Findings]) -> Summed:
         """Add up the weights of all features of each text; each gets the very sum it would get alone."""
         if len(self._forms) > MAX_FORMS:
-            self._forget()
+            self._forget_newer_half()
         count = len(findings)
         texts = [[*map(self._forms.__getitem__, found.weighed.marked)] for found in findings]
         self._read_new_words()
@@ -285,6 +289,11 @@ class _Numbered(dict[str, int]):
         self[word] = at = len(self)
         self.new.append(word)
         return at
+
+    def keep(self, count: int) -> None:
+        """Forget all but the first ones."""
+        for word in [*islice(reversed(self), len(self) - count)]:
+            del self[word]
 
 
 class _Pairs:

@@ -9,7 +9,7 @@ import itertools
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
@@ -110,7 +110,10 @@ _WORD = re.compile(r"([^\W_]+)")
 
 
 class Remembered(dict[str, T]):
-    """What was worked out for a word, kept: words repeat, and a look-up here costs half of one in an `lru_cache`."""
+    """What was worked out for a word, kept: words repeat, and a look-up here costs half of one in an `lru_cache`.
+
+    Where it is full the newer half goes: what is common came early, and a flood of strange words drives none of it out.
+    """
 
     def __init__(self, work_out: Callable[[str], T], most: int = 32_768) -> None:  # some 7,000 syllables are written
         super().__init__()
@@ -131,9 +134,11 @@ class Remembered(dict[str, T]):
         return found
 
     def _make_room(self) -> None:
-        """Forget the older half: in a flood of slips and names what is common comes back soon."""
-        for word in [*itertools.islice(self, self._most // 2)]:
+        for word in [*itertools.islice(self._first_to_go(), self._most // 2)]:
             del self[word]
+
+    def _first_to_go(self) -> Iterator[str]:
+        return reversed(self)
 
 
 @immutable
@@ -645,7 +650,14 @@ def _cut(text: str, read: Callable[[str], Token] = _typed_token) -> _Cut:
     return _cut_clean(clean, _in_latin(clean.lower()), read)
 
 
-_as_written: Remembered[Words] = Remembered(lambda text: _cut(text).words(), 1_024)
+class _Recent(Remembered[T]):
+    """Where it is full the older half goes."""
+
+    def _first_to_go(self) -> Iterator[str]:
+        return iter(self)
+
+
+_as_written: _Recent[Words] = _Recent(lambda text: _cut(text).words(), 1_024)
 """The words of texts as they stand there, for places: those of some batches, which have just been cut to be read."""
 
 
