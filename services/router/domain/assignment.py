@@ -121,8 +121,8 @@ class _Named:
 
 
 _RANKS: Mapping[bool, tuple[Role, ...]] = {
-    True: ("incident", "unsaid", "residence", "office", "elsewhere", "origin"),
-    False: ("residence", "incident", "unsaid", "office", "elsewhere", "origin"),
+    True: ("incident", "unsaid", "residence", "theirs", "office", "elsewhere", "origin"),
+    False: ("residence", "incident", "unsaid", "theirs", "office", "elsewhere", "origin"),
 }
 """Which place counts first: of an incident where it happened, else where the person lives."""
 
@@ -354,8 +354,8 @@ def _is_said(outside: Sequence[_Named]) -> bool:
 def _is_meant(mention: Mention, reading: Reading) -> bool:
     if mention.role in {"origin", "elsewhere"}:
         return False
-    if mention.kind == "outside":
-        return True
+    if mention.kind == "outside":  # where somebody else lives says nothing, what happened to them there does
+        return mention.role != "theirs" or reading.category in INCIDENTS
     # A far province is where somebody comes from, unless something happened there.
     return mention.role == "residence" or (mention.role == "incident" and reading.category in INCIDENTS)
 

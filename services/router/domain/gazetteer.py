@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.router.domain.spelling import halves, joined_parts
 from services.router.domain.text import Words, fold, plain_word
 
-Role = Literal["residence", "origin", "elsewhere", "office", "incident", "unsaid"]
+Role = Literal["residence", "origin", "elsewhere", "office", "incident", "theirs", "unsaid", "arrived", "here", "moved"]
 MentionKind = Literal["ward", "coded_street", "place", "quarter", "outside", "far", "area"]
 Certainty = Literal["verified", "likely", "unverified", "guessed"]
 
@@ -82,6 +82,8 @@ class Gazetteer(_Data):
     coded_streets: dict[str, tuple[str, ...]] = {}
     weak_initials: tuple[str, ...]
     counted: tuple[str, ...] = ()
+    amounts: tuple[str, ...] = ()
+    no_amounts: tuple[str, ...] = ()
     area_names: tuple[str, ...]
     look_alikes: tuple[str, ...] = ()
     ordinary: tuple[str, ...] = ()

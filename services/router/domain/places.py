@@ -59,8 +59,13 @@ _OTHER_DISTRICT = re.compile(r"^q(\d{1,2})$")
 _LIKE_A_CODE = re.compile(r"[a-z]+\d{1,3}[a-z]{0,2}$")
 _INTRODUCING = WARD_PREFIXES | {"duong", "hem", "d"}
 
+_MARKED_PREFIXES = frozenset(fold("quận phường phố ấp").marked)
+
 _MAY_BE_NAME = re.compile(any_of(BEGINS) + b"(?=" + any_of(GOES_ON) + b")|" + any_of(ALONE))
 _MAY_BE_CODE = re.compile(any_of(CODE))
+
+_SIGNS = frozenset[Role]({"theirs", "arrived", "here", "moved"})
+"""Roles that say something of a place without standing right before it."""
 
 WORDS_BEFORE = 4
 NUMBERED_WARDS = 28
@@ -87,6 +92,9 @@ class PlaceFinder:
         self._roles: PhraseIndex[Role] = PhraseIndex(
             (phrase, role) for role, phrases in gazetteer.roles.items() for phrase in phrases
         )
+        self._amounts: PhraseIndex[bool] = PhraseIndex(
+            [(phrase, True) for phrase in gazetteer.amounts] + [(phrase, False) for phrase in gazetteer.no_amounts]
+        )
         self._trap_words: PhraseIndex[str] = PhraseIndex(
             (word, like) for like, trap in self._traps.items() for word in trap.with_words
         )
@@ -111,7 +119,7 @@ class PlaceFinder:
 
     def _mention(self, span: Span[Name], words: Words, traps: set[str], roles: Sequence[Span[Role]]) -> Mention:
         name = span.value
-        role = _role_before(span.start, roles, words)
+        role = _role_before(span, roles, words)
         if name.kind == "ward":
             ward = name.wards[0]
             if ward in traps:
@@ -151,7 +159,9 @@ class PlaceFinder:
                 if name := self._initials_name(initials, words, at, before, after, has_prefix=initials != word):
                     yield Span(at, at + 1 + (name.kind == "coded_street"), name, word)
             elif word.isdigit() or word[0] in "qka":
-                yield from _numbered(word, before, plain[at - 2] if at > 1 else "", at)
+                for span in _numbered(word, before, plain[at - 2] if at > 1 else "", at):
+                    if span.start == at or not (_is_misread(at - 1, words) or _is_amount(at, self._amounts, words)):
+                        yield span
 
     def _flags_of_known_words(self) -> dict[str, int]:
         beginnings = self._names.tree.children or {}
@@ -244,13 +254,64 @@ def _numbered(word: str, before: str, before_that: str, at: int) -> Iterable[Spa
         yield Span(at - 1, at + 1, Name(f"phuong-{int(word)}", "outside", decides=True), word)
 
 
-def _role_before(start: int, roles: Sequence[Span[Role]], words: Words) -> Role:
-    """The role that the words just before a place give it; the longest phrase that ends nearest."""
-    best: tuple[int, int, Role] | None = None
-    for span in roles:
-        distance = start - span.end
-        if 0 <= distance < WORDS_BEFORE and not any(words.ends_clause[span.end - 1 : start - 1]):
-            candidate = (distance, span.start - span.end, span.value)
-            if best is None or candidate[:2] < best[:2]:
-                best = candidate
-    return best[2] if best else "unsaid"
+def _is_misread(at: int, words: Words) -> bool:
+    """Whether the word before a number is another one with marks: "chủ quán 5 triệu"."""
+    return words.marked[at] != words.plain[at] and words.marked[at] not in _MARKED_PREFIXES
+
+
+def _is_amount(at: int, amounts: PhraseIndex[bool], words: Words) -> bool:
+    """Whether the number there counts what follows, or tells the time: "lên phường 3 lần", "phường 8 giờ mở cửa"."""
+    after = at + 1
+    while after < len(words) and words.plain[after].isdigit() and _goes_on(words, after - 1):
+        after += 1  # "2-3 lần"
+    if not _goes_on(words, after - 1):
+        return False
+    spans = [span for span in amounts.find(words) if span.start == after or span.start == at]
+    longest = max(spans, key=lambda span: span.end, default=None)
+    if longest is None or not longest.value:
+        return False
+    return longest.end == len(words) or not words.plain[longest.end].isdigit()  # a date: "quận 3 ngày 12"
+
+
+def _goes_on(words: Words, at: int) -> bool:
+    return at + 1 < len(words) and (not words.ends_clause[at] or is_glued(words, at))
+
+
+def _role_before(place: Span[Name], roles: Sequence[Span[Role]], words: Words) -> Role:
+    """The role that the words just before a place give it; the longest phrase that ends nearest.
+
+    Elsewhere is where somebody comes from when the words say that they are here now.
+    """
+    start = place.start
+    is_elsewhere = place.value.kind in {"far", "outside"}
+    if is_elsewhere and _is_here_now(place, roles, words):
+        return "origin"
+    before = [span for span in roles if span.value not in _SIGNS and _is_before(span, start, words)]
+    best = min(before, key=lambda span: (start - span.end, span.start - span.end), default=None)
+    if best is None:
+        return "unsaid"
+    is_theirs = is_elsewhere and best.value in {"residence", "incident"} and _is_theirs(best, roles, words)
+    return "theirs" if is_theirs else best.value
+
+
+def _is_before(span: Span[Role], start: int, words: Words) -> bool:
+    return 0 <= start - span.end < WORDS_BEFORE and not any(words.ends_clause[span.end - 1 : start - 1])
+
+
+def _is_theirs(role: Span[Role], roles: Sequence[Span[Role]], words: Words) -> bool:
+    """Whether the one who lives there is somebody else: "chồng em ở", "chủ nhà ở"."""
+    return any(
+        span.value == "theirs"
+        and span.start < role.start <= span.end
+        and not any(words.ends_clause[span.start : role.start])
+        for span in roles
+    )
+
+
+def _is_here_now(place: Span[Name], roles: Sequence[Span[Role]], words: Words) -> bool:
+    """Whether the words put the matter here and not there; what stands right before a place says it of that place."""
+    is_far = place.value.kind == "far"
+    signs = [span for span in roles if span.value == "moved" or (is_far and span.value == "here")]
+    if any(_is_before(span, place.start, words) for span in signs):
+        return False
+    return bool(signs) or (is_far and any(span.value == "arrived" and span.start == place.end for span in roles))
