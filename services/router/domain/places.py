@@ -266,8 +266,8 @@ def _is_amount(at: int, amounts: PhraseIndex[bool], words: Words) -> bool:
         after += 1  # "2-3 lần"
     if not _goes_on(words, after - 1):
         return False
-    spans = [span for span in amounts.find(words) if span.start == after or span.start == at]
-    longest = max(spans, key=lambda span: span.end, default=None)
+    found = amounts.fitting(words, amounts.tree.candidates(words.plain, sorted({at, after})))
+    longest = max(found, key=lambda span: span.end, default=None)
     if longest is None or not longest.value:
         return False
     return longest.end == len(words) or not words.plain[longest.end].isdigit()  # a date: "quận 3 ngày 12"
