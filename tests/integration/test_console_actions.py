@@ -256,6 +256,17 @@ async def test_a_case_is_on_its_way_until_the_router_has_carried_it_out_and_not_
         assert "Đang chuyển" not in await row(officer)
 
 
+async def test_who_undoes_a_hand_over_too_late_reads_so_and_not_that_the_case_is_not_theirs(house: House) -> None:
+    async with a_visitor(house.url, PAGE) as officer:
+        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        await officer.post(f"/actions/{action['_id']}/send-now")
+        await until(lambda: house.published.events)
+        await house.store["cases"].update_one({"code": a_code(40)}, {"$set": {"unit": OTHER_UNIT}})
+        status, page = await officer.post(f"/actions/{action['_id']}/undo")
+        assert (status, "Quyết định đã được chuyển đi" in page) == (409, True)
+
+
 async def refuse(house: House, event: OfficerActed) -> None:
     """What the router does with a decision that it cannot carry out."""
     headers = tuple((name, value.encode()) for name, value in cloud_event_headers(event, source="console").items())

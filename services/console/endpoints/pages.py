@@ -31,7 +31,7 @@ from services.console.domain import (
     scope_of,
 )
 from services.console.endpoints.frame import frame
-from services.console.errors import ActionRefused, PictureNotFound, TooLateToUndo
+from services.console.errors import ActionRefused, CaseNotFound, PictureNotFound, TooLateToUndo
 from services.console.handlers import decide, send_now, undo
 from services.console.live import Watcher
 from services.console.web import Visit, visit_of
@@ -271,9 +271,12 @@ async def undo_action(visit: Visiting, action_id: str) -> Response:
     """Take a decision back; what was written comes back to be changed."""
     try:
         undone = await undo(action_id, officer=visit.officer, actions=visit.deps.actions)
-    except TooLateToUndo:
+    except TooLateToUndo as too_late:
         known = await visit.deps.actions.find(action_id)
-        return await _case_page(visit, known["case_code"] if known else "", fault="action.too_late", status=409)
+        try:
+            return await _case_page(visit, known["case_code"] if known else "", fault="action.too_late", status=409)
+        except CaseNotFound:
+            raise too_late from None  # handed over by this very decision
     return RedirectResponse(f"/cases/{undone['case_code']}?draft={action_id}", 303)
 
 
