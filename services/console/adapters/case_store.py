@@ -30,7 +30,7 @@ from services.console.domain import (
 )
 from services.console.errors import CaseNotFound, PictureNotFound
 from shared.case_codes import CodeSearch
-from shared.collections import chosen_language, contacts_of_person
+from shared.collections import chosen_language, contacts_of_person, contacts_of_persons
 from shared.ids import citizen_key
 from shared.mongo import Binary, Document, Store, store_errors
 from shared.topics import OFFICER_ACTIONS
@@ -175,12 +175,11 @@ class CaseRepository:
         """When the citizen last did something that opens the window, as far as anybody here knows."""
         await self._still_mine(case)
         key = citizen_key(case.citizen.oa_id, case.citizen.user_id)
-        contacts = await contacts_of_person(self._store["contacts"], key)
-        contact = contacts[0] if contacts else {}
+        contact = _contact(await contacts_of_person(self._store["contacts"], key))
         known = [line.at for line in lines if line.side == "citizen"] or [case.summary.last_message_at]
-        if contact.get("last_interaction_at") is not None:
-            known.append(contact["last_interaction_at"])
-        return Contact(max(known), contact.get("withdrawn_at"), chosen_language(contacts))
+        if contact.last_interaction_at is not None:
+            known.append(contact.last_interaction_at)
+        return replace(contact, last_interaction_at=max(known))
 
     async def picture(self, attachment_id: str) -> tuple[Picture, bytes]:
         """One attachment with its bytes.
@@ -221,6 +220,10 @@ class CaseRepository:
         marks: dict[str, list[str]] = {code: [] for code in codes}
         for case in await self._with_departures([_summary(case, now) for case in cases]):
             marks[case.code].append(repr(case))
+        keys = {case["code"]: citizen_key(case["oa_id"], case["user_id"]) for case in cases}
+        contacts = await contacts_of_persons(self._store["contacts"], keys.values())
+        for code, key in keys.items():  # what may be sent, and in which language
+            marks[code].append(repr(_contact(contacts[key])))
         for one in (*messages, *entries):
             marks[one["case_code"]].append(str(one["_id"]))
         for message in messages:  # a picture is fetched some time after its message came
@@ -391,6 +394,11 @@ def _case(document: Document, summary: CaseSummary) -> Case:
         evidence=tuple(document.get("evidence", ())),
         confidence=document["confidence"],
     )
+
+
+def _contact(contacts: Sequence[Document]) -> Contact:
+    contact = contacts[0] if contacts else {}
+    return Contact(contact.get("last_interaction_at"), contact.get("withdrawn_at"), chosen_language(contacts))
 
 
 def _citizen_line(message: Document, pictures: tuple[Picture, ...]) -> Line:
