@@ -14,13 +14,11 @@ from services.console.domain import Decision, Officer, Scope
 from services.console.handlers import keep_publishing, publish_due
 from services.console.settings import ConsoleSettings
 from shared.collections import create_indexes
-from shared.dead_letter import DeadLetter, DeadLetters
-from shared.events import Event, OfficerActed
+from shared.events import Event
 from shared.ids import deterministic_id
-from shared.kafka import cloud_event_headers
 from shared.mongo import Store, open_store
 from shared.topics import Topic
-from tests.unit.console.house import LEAD, House, Remembered, open_house, scratch_name, settings_for, until
+from tests.unit.console.house import LEAD, House, Remembered, open_house, refuse, scratch_name, settings_for, until
 from tests.unit.console.visitor import Visitor, a_program, a_visitor
 from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_reply, an_entry, put
 
@@ -265,14 +263,6 @@ async def test_who_undoes_a_hand_over_too_late_reads_so_and_not_that_the_case_is
         await house.store["cases"].update_one({"code": a_code(40)}, {"$set": {"unit": OTHER_UNIT}})
         status, page = await officer.post(f"/actions/{action['_id']}/undo")
         assert (status, "Quyết định đã được chuyển đi" in page) == (409, True)
-
-
-async def refuse(house: House, event: OfficerActed) -> None:
-    """What the router does with a decision that it cannot carry out."""
-    headers = tuple((name, value.encode()) for name, value in cloud_event_headers(event, source="console").items())
-    body = event.model_dump_json().encode()
-    letter = DeadLetter("officer.actions.v1", 0, 7, None, headers, body, "case.unknown", "CaseUnknown")
-    await DeadLetters(house.store, "router").park(letter)
 
 
 async def test_a_hand_over_that_the_router_refuses_comes_back_with_its_form_and_can_be_tried_again(
