@@ -265,23 +265,32 @@ async def verify_indexes(store: Store, service: str) -> None:
     await require_indexes(store, indexes_of(service))
 
 
-async def contacts_of_person(contacts: Collection, citizen_key: str) -> list[Document]:
-    """A citizen's contact and, after it, the same person's on other pages; empty of whom nothing is known.
+async def contacts_of_persons(contacts: Collection, citizen_keys: Iterable[str]) -> dict[str, list[Document]]:
+    """Each citizen's contact and, after it, the same person's on other pages; empty of whom nothing is known.
 
     Args:
         contacts: `store["contacts"]`, opened by a caller that has rights on it.
-        citizen_key: of `shared.ids`.
+        citizen_keys: of `shared.ids`.
 
     Raises:
         StoreUnavailable: try again.
     """
+    of: dict[str, list[Document]] = {key: [] for key in citizen_keys}
     with store_errors():
-        contact = await contacts.find_one({"_id": citizen_key})
-        if contact is None:
-            return []
-        person = contact.get("person")  # contacts of long ago have none until the notifier names them
-        same = [] if person is None else await contacts.find({"person": person}).to_list(None)
-    return [contact, *(other for other in same if other["_id"] != citizen_key)]
+        found = await contacts.find({"_id": {"$in": list(of)}}).to_list(None) if of else []
+        # Contacts of long ago have no person until the notifier names them.
+        persons = sorted({contact["person"] for contact in found if contact.get("person") is not None})
+        same = await contacts.find({"person": {"$in": persons}}).to_list(None) if persons else []
+    for contact in found:
+        person = contact.get("person")
+        others = [one for one in same if one["person"] == person and one["_id"] != contact["_id"]]
+        of[contact["_id"]] = [contact, *others]
+    return of
+
+
+async def contacts_of_person(contacts: Collection, citizen_key: str) -> list[Document]:
+    """The same of one citizen."""
+    return (await contacts_of_persons(contacts, [citizen_key]))[citizen_key]
 
 
 def chosen_language(contacts: Iterable[Document]) -> Language | None:

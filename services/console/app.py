@@ -160,7 +160,8 @@ async def _told(request: Request, error: Exception, *, deps: ConsoleDeps) -> Res
         if code == "case.not_found":
             headers["hx-redirect"] = "/queue"  # handed over while its page was open
         return Response(status_code=status, headers=headers)
-    page = visit.render("error.html", status=status, code=code, is_passing=status == 503)
+    template = "no_case.html" if code == "case.not_found" else "error.html"
+    page = visit.render(template, status=status, code=code, is_passing=status == 503)
     page.headers.update(headers)
     return page
 

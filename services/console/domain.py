@@ -200,6 +200,24 @@ def reply_window(contact: Contact, *, now: datetime, rule: WindowRule) -> ReplyW
 # -- what ------------------------------------------------------------------------------------------------------------
 
 
+DECISIONS_SHOWN = timedelta(days=2)
+"""So long a published decision is shown from here while the ledger, the history or the case does not have it."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The newest decision that takes a case off its queue, while the router has not carried it out.
+
+    Attributes:
+        to_unit: whose case it will be; None where it ends.
+        is_refused: the router could not carry it out, so the case stays where it is.
+    """
+
+    action_id: str
+    to_unit: str | None
+    is_refused: bool
+
+
 @dataclass(frozen=True)
 class CaseSummary:
     """One line of the queue."""
@@ -218,6 +236,7 @@ class CaseSummary:
     closed_at: datetime | None = None
     excerpt: str = ""
     message_count: int = 0
+    departure: Departure | None = None
 
     @property
     def is_burning(self) -> bool:

@@ -181,7 +181,7 @@ def build_templates() -> Environment:
 
 def script_texts(texts: Texts) -> dict[str, str]:
     """The few texts that the page's own script needs."""
-    areas = ("deadline.left.", "deadline.over.", "live.", "pending.seconds")
+    areas = ("deadline.left.", "deadline.over.", "live.", "pending.seconds", "reply.language_now.")
     return {key: text for area in areas for key, text in texts.starting_with(area).items()}
 
 

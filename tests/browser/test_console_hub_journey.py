@@ -20,7 +20,10 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, expect
+from pydantic import SecretStr
 
+from shared.mongo import open_store
+from shared.settings import HubSettings
 from tests.browser.chromium import AXE, PATIENCE_MS, a_browser, a_page
 from tests.browser.screenshots import keep_screenshot
 from tests.servers import RunningHub
@@ -175,6 +178,7 @@ async def test_a_case_is_handed_over_with_its_picture_and_answered_by_the_next_u
         await desk.get_by_label("Ghi chú cho đơn vị nhận").fill("nhóm này chạy về Lê Thị Riêng")
         await journey.shot(desk, "2-hand-over")
         await desk.get_by_role("button", name="Chuyển", exact=True).click()
+        await expect(desk.locator(".row", has_text="tụ tập đua xe").locator(".tag.leaves")).to_contain_text("Thới An")
         await desk.get_by_role("button", name="Làm ngay").click()
         row = next_desk.locator(".row", has_text="tụ tập đua xe")
         await expect(row).to_be_visible(timeout=PATIENCE_MS)
@@ -183,9 +187,40 @@ async def test_a_case_is_handed_over_with_its_picture_and_answered_by_the_next_u
         await expect(next_desk.locator(".picture img")).to_be_visible(timeout=PATIENCE_MS)
         await expect(next_desk.locator(".history")).to_contain_text("nhóm này chạy về Lê Thị Riêng")
         await journey.shot(next_desk, "3-next-unit")
+        await next_desk.get_by_role("button", name="Hỏi địa điểm").click()
+        await write(phone, "English")
+        await expect(next_desk.get_by_label("Nội dung trả lời")).to_have_value(re.compile("^Please tell us"))
         await answer(next_desk, "Công an phường Thới An đã tiếp nhận, tối nay sẽ tuần tra.")
         await expect(phone.locator(".theirs", has_text="tối nay sẽ tuần tra")).to_be_visible(timeout=PATIENCE_MS)
         await journey.shot(phone, "4-answered")
+
+
+async def test_a_hand_over_that_the_router_cannot_carry_out_comes_back_and_leaves_when_it_is_replayed(
+    browser: Browser, hub: RunningHub
+) -> None:
+    journey = Journey("refused", browser, hub)
+    store = open_store(HubSettings(mongo_uri=SecretStr(str(hub.state.mongo))))
+    async with journey.desk(WARD) as desk, journey.phone("journey-refused", WARD, "Võ Thị Em") as phone:
+        await write(phone, "quán đầu hẻm mở loa kẹo kéo tới khuya, cả xóm không ngủ được")
+        row = desk.locator(".row", has_text="loa kẹo kéo")
+        await expect(row).to_be_visible(timeout=PATIENCE_MS)
+        code = await row.locator(".code").inner_text()
+        case = await store["cases"].find_one({"code": code})
+        assert case is not None
+        # Broken by hand: a case of somebody else, as far as the router can tell.
+        await store["cases"].update_one({"code": code}, {"$set": {"citizen_key": "nobody"}})
+        await row.locator("a").click()
+        await desk.keyboard.press("h")
+        await desk.get_by_label("Chuyển sang").select_option(OTHER_WARD)
+        await desk.get_by_role("button", name="Chuyển", exact=True).click()
+        await expect(row.locator(".tag.leaves")).to_contain_text("Thới An")
+        await desk.get_by_role("button", name="Làm ngay").click()
+        await expect(row.locator(".tag.stays")).to_have_text("Chưa chuyển được", timeout=PATIENCE_MS)
+        await journey.shot(desk, "1-refused")
+        await store["cases"].update_one({"code": code}, {"$set": {"citizen_key": case["citizen_key"]}})
+        await command(hub, "dead-letters", "replay", "--all", "--reason", "case.unknown")
+        await expect(row).to_have_count(0, timeout=PATIENCE_MS)
+    await store.close()
 
 
 async def test_an_emergency_is_on_top_and_its_numbers_are_on_the_phone_at_once(
@@ -237,15 +272,21 @@ async def test_what_hub_ask_writes_to_the_district_arrives_on_the_open_page_of_t
 
 async def ask(hub: RunningHub, text: str) -> dict[str, Any]:
     """`hub ask` as an operator types it."""
+    said = await command(hub, "ask", text, "--page", "district", "--user", "journey-ask", "--json")
+    return dict(json.loads(said))
+
+
+async def command(hub: RunningHub, *words: str) -> bytes:
+    """What `hub` prints."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", "ask", text, "--page", "district", "--user", "journey-ask", "--json"),
+        *(sys.executable, "-m", "cli", *words),
         cwd=ROOT,
         env=os.environ | {"HUB_HOME": str(hub.home)},
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    return dict(json.loads(output))
+    return output
 
 
 async def written_at_ms(hub: RunningHub, citizen: str) -> float:

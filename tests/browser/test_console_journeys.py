@@ -15,9 +15,10 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from services.console.adapters.console_data import load_quick_replies
 from tests.browser.chromium import AXE, a_browser, a_page
 from tests.browser.screenshots import keep_screenshot
-from tests.unit.console.house import LEAD, PASSWORD, House, open_house, scratch_name, settings_for, until
+from tests.unit.console.house import LEAD, PASSWORD, House, open_house, refuse, scratch_name, settings_for, until
 from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_reply, an_entry, put
 
 pytestmark = pytest.mark.browser
@@ -205,6 +206,109 @@ async def test_a_case_is_handed_over_and_the_next_unit_has_everything(browser: B
         )
 
 
+async def test_a_case_handed_over_is_on_its_way_on_every_open_queue_and_comes_back_when_undone_or_refused(
+    browser: Browser, house: House
+) -> None:
+    async with a_desk(browser, house) as page, a_desk(browser, house, LEAD, size=PHONE) as colleague:
+        row, seen_elsewhere = (
+            desk.locator(".row", has=desk.locator(f"#row-{a_code(40)}")) for desk in (page, colleague)
+        )
+        before = await row.inner_text()
+        await page.goto(f"{house.url}/cases/{a_code(40)}")
+        await page.keyboard.press("h")
+        await page.get_by_label("Chuyển sang").select_option(OTHER_UNIT)
+        await page.get_by_label("Ghi chú cho đơn vị nhận").fill("chạy về Thới An")
+        await page.get_by_role("button", name="Chuyển", exact=True).click()
+        await page.wait_for_url("**/queue")
+        assert await row.locator(".tag.leaves").all_inner_texts() == ["Đang chuyển sang Công an phường Thới An"]
+        await expect(seen_elsewhere.locator(".tag.leaves")).to_have_text("Đang chuyển sang Công an phường Thới An")
+        await keep_screenshot(page, SHOTS / "console-on-its-way.png")
+        await page.keyboard.press("u")
+        await page.wait_for_url("**draft=**")
+        await expect(seen_elsewhere.locator(".tag")).to_have_count(0)
+        await page.get_by_role("button", name="Chuyển", exact=True).click()
+        await page.get_by_role("button", name="Làm ngay").click()
+        await until(lambda: house.published.events)
+        await expect(seen_elsewhere.locator(".tag.leaves")).to_be_visible()
+        await refuse(house, house.published.events[0])
+        await expect(row.locator(".tag.stays")).to_have_text("Chưa chuyển được")
+        assert (await row.inner_text()).replace(" Chưa chuyển được", "") == before, "as it was"
+        await keep_screenshot(page, SHOTS / "console-refused.png")
+        await page.locator(f"#row-{a_code(40)}").press("Enter")
+        await expect(page.get_by_role("alert").filter(has_text="không thực hiện được")).to_be_visible()
+        await expect(page.get_by_label("Chuyển sang")).to_have_value(OTHER_UNIT)
+        await expect(page.get_by_label("Ghi chú cho đơn vị nhận")).to_have_value("chạy về Thới An")
+        await keep_screenshot(page, SHOTS / "console-refused-case.png")
+
+
+async def choose(house: House, number: int, language: str, at: datetime) -> None:
+    """What the notifier notes when a citizen taps a language."""
+    choice = {f"choices.language.{language}": {"is_on": True, "at": at, "by": "a"}}
+    await house.store["contacts"].update_one({"_id": a_case(number)["citizen_key"]}, {"$set": choice})
+
+
+async def test_an_open_case_follows_the_language_that_the_citizen_chooses_and_keeps_what_the_officer_writes(
+    browser: Browser, house: House
+) -> None:
+    vietnamese, english = (load_quick_replies()[1].texts[language] for language in ("vi", "en"))
+    async with a_desk(browser, house) as page:
+        await page.goto(f"{house.url}/cases/{a_code(40)}")
+        await page.evaluate("window.isThisPage = true")
+        reply, told = page.get_by_label("Nội dung trả lời"), page.locator("#language-now")
+        quick = page.get_by_role("button", name="Hỏi địa điểm")
+        await quick.click()
+        await page.get_by_role("button", name="Xem trước").click()
+        await expect(page.locator(".phone .bubble")).to_have_text(vietnamese)
+        await reply.focus()
+        await choose(house, 40, "en", datetime.now(UTC))
+        await expect(reply).to_have_value(english)
+        await expect(reply).to_be_focused()
+        await expect(told).to_have_text("Nay trả lời bằng: Tiếng Anh. Câu mẫu trong ô đã đổi theo.")
+        await expect(page.locator(".phone")).to_have_count(0)
+        await expect(page.locator("#case-facts")).to_contain_text("Ngôn ngữ đã chọn")
+        await keep_screenshot(page, SHOTS / "console-language-followed.png")
+        await reply.press("End")
+        await reply.press_sequentially(" Số nhà m")
+        await reply.evaluate("e => e.setSelectionRange(3, 8)")
+        await choose(house, 40, "vi", datetime.now(UTC))
+        await expect(told).to_have_text("Nay trả lời bằng: Tiếng Việt. Phần anh/chị đã viết được giữ nguyên.")
+        await expect(reply).to_have_value(f"{english} Số nhà m")
+        assert await reply.evaluate("e => [e.selectionStart, e.selectionEnd]") == [3, 8]
+        await expect(quick).to_have_attribute("title", vietnamese)
+        await reply.fill("")
+        await quick.press("Enter")
+        await expect(reply).to_have_value(vietnamese)
+        assert await page.evaluate("window.isThisPage"), "without a reload"
+        await page.goto(f"{house.url}/queue")
+        await choose(house, 40, "en", datetime.now(UTC))
+        await page.goto(f"{house.url}/cases/{a_code(40)}")
+        await expect(reply).to_have_value(english)
+        await expect(told).to_contain_text("Câu mẫu trong ô đã đổi theo")
+
+
+async def test_who_opens_a_case_that_is_not_theirs_reads_what_to_do_and_goes_on_by_keys(
+    browser: Browser, house: House
+) -> None:
+    async with a_desk(browser, house) as page:
+        for number in (31, 999):  # another unit's, and none at all
+            await page.goto(f"{house.url}/cases/{a_code(number)}")
+            await expect(page.locator("main [lang=vi]")).to_contain_text("không tồn tại hoặc không thuộc đơn vị")
+            await expect(page.locator("main [lang=en]")).to_contain_text("does not exist or is not one of your unit’s")
+            await keep_screenshot(page, SHOTS / f"console-no-case-{number}.png")
+            await expect(page.get_by_role("link", name="Về hàng việc")).to_be_focused()
+            await page.keyboard.press("Enter")
+            await page.wait_for_url("**/queue")
+        await page.goto(f"{house.url}/cases/{a_code(31)}")
+        await page.keyboard.press("q")
+        await page.wait_for_url("**/queue")
+        await page.goto(f"{house.url}/cases/{a_code(31)}")
+        await page.keyboard.press("/")
+        await expect(page.get_by_role("searchbox")).to_be_focused()
+        await page.keyboard.type(a_code(40))
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(f"**/cases/{a_code(40)}")
+
+
 async def test_the_daily_tasks_need_no_mouse(browser: Browser, house: House) -> None:
     async with a_desk(browser, house) as page:
         await (
@@ -325,3 +429,13 @@ async def test_every_page_is_clean_for_axe_and_fits_the_screen(
         await page.locator(".take-back").wait_for()
         await expect(page.locator(".mark.undo")).to_be_in_viewport()  # on a phone too
         await look(page, "undo")
+        await choose(house, 40, "en", datetime.now(UTC))
+        await expect(page.locator("#language-now")).not_to_be_empty()
+        await look(page, "language-now")
+        for number in (42, 39):
+            await page.goto(f"{house.url}/cases/{a_code(number)}")
+            await page.locator("#act-hand_over summary").click()
+            await page.get_by_label("Chuyển sang").select_option(OTHER_UNIT)
+            await page.get_by_role("button", name="Chuyển", exact=True).click()
+            await page.wait_for_url("**/queue")
+        await look(page, "leaving")

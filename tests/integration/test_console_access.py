@@ -135,8 +135,44 @@ async def test_the_other_unit_and_the_district_lead_do_see_the_case(house: House
 
 
 async def test_a_case_of_another_unit_looks_exactly_like_one_that_does_not_exist(house: House) -> None:
+    foreign, missing = a_code(900), a_code(999)
+    asked = 0
     async with a_program(house.url, PAGE) as program:
-        assert await program.call("GET", f"/api/cases/{a_code(900)}") == await program.call("GET", "/api/cases/NO-SUCH")
+        assert await program.call("GET", f"/api/cases/{foreign}") == await program.call("GET", f"/api/cases/{missing}")
+    async with a_visitor(house.url, PAGE) as officer:
+        for method, route in all_routes(house):
+            if "{code}" not in route.path:
+                continue
+            for more in ({}, {"hx-request": "true"}, {"accept": "text/event-stream"}):
+                seen = []
+                for code in (foreign, missing):
+                    async with officer.session.request(
+                        method,
+                        house.url + route.path.format(code=code),
+                        headers={"x-csrf-token": officer.csrf, "idempotency-key": "0123456789", **more},
+                        json={"action": "close"} if route.path.startswith("/api/") and method == "POST" else None,
+                        allow_redirects=False,
+                    ) as answer:
+                        headers = {name: value for name, value in answer.headers.items() if name != "date"}
+                        seen.append((answer.status, headers, (await answer.text()).replace(code, "CODE")))
+                assert seen[0] == seen[1], f"{method} {route.path} with {more}"
+                asked += 1
+    assert asked >= 30
+
+
+async def test_who_opens_a_case_that_is_not_theirs_reads_in_both_languages_what_to_do(house: House) -> None:
+    vietnamese = "Vụ này không tồn tại hoặc không thuộc đơn vị của anh/chị."
+    english = "This case does not exist or is not one of your unit’s."
+    async with a_visitor(house.url, PAGE) as officer:
+        for language in ("vi", "en"):
+            await officer.post("/preferences", {"language": language, "back": "/queue"})
+            status, page = await officer.get(f"/cases/{a_code(900)}")
+            assert status == 404
+            assert page.index(vietnamese) < page.index(english)
+            assert "hỏi trực ban Công an Quận 12." in page
+            assert "ask the duty officer of District 12 Police." in page
+            assert 'href="/queue" autofocus' in page
+            assert 'action="/queue" role="search"' in page
 
 
 async def test_every_changing_route_refuses_a_request_without_the_csrf_token_or_from_elsewhere(house: House) -> None:

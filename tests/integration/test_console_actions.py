@@ -1,6 +1,7 @@
 """Decisions against a real database: undone or published exactly once, through kills and with two replicas."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,8 +18,8 @@ from shared.events import Event
 from shared.ids import deterministic_id
 from shared.mongo import Store, open_store
 from shared.topics import Topic
-from tests.unit.console.house import House, Remembered, open_house, scratch_name, settings_for, until
-from tests.unit.console.visitor import a_program, a_visitor
+from tests.unit.console.house import LEAD, House, Remembered, open_house, refuse, scratch_name, settings_for, until
+from tests.unit.console.visitor import Visitor, a_program, a_visitor
 from tests.unit.console.world import OTHER_UNIT, PAGE, a_busy_night, a_case, a_code, a_message, a_reply, an_entry, put
 
 OFFICER = Officer(PAGE, "Trực ban", PAGE, "officer")
@@ -193,6 +194,118 @@ async def test_undoing_a_hand_over_gives_its_form_back_as_it_was_filled_in(house
     assert f'<option value="{OTHER_UNIT}" selected' in page
     assert "đối tượng chạy về đó</textarea>" in page
     assert page.count("đối tượng chạy về đó") == 1, "a note for colleagues is no draft of a reply"
+
+
+def rows(page: str) -> dict[str, str]:
+    """What stands in the queue, by case code."""
+    return {
+        found[1]: row
+        for row in page.split("<li ")
+        if (found := re.search(r'href="/cases/(Q12-\d+-\d+)[^"]*" id=', row))
+    }
+
+
+async def row(visitor: Visitor, number: int = 40, view: str = "open") -> str:
+    return rows((await visitor.get(f"/queue?view={view}"))[1]).get(a_code(number), "")
+
+
+MOVES = {"to_unit": OTHER_UNIT, "text": "biết hẻm", "key": "form"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "words"),
+    [
+        ("hand-over", MOVES, "Đang chuyển sang Công an phường Thới An"),
+        ("correct", {"category": "crime_report", **MOVES}, "Đang chuyển sang Công an phường Thới An"),
+        ("close", {"key": "form"}, "Đang đóng"),
+        ("reply", {"text": "xong", "closes_case": "on", "key": "form"}, "Đang đóng"),
+        ("reply", {"text": "chờ chút", "key": "form"}, None),
+        ("correct", {"category": "emergency", "key": "form"}, None),
+    ],
+)
+async def test_what_takes_a_case_off_the_queue_is_seen_there_at_once_by_the_whole_unit(
+    house: House, path: str, fields: dict[str, str], words: str | None
+) -> None:
+    async with a_visitor(house.url, PAGE) as officer, a_visitor(house.url, LEAD) as colleague:
+        before = await row(officer)
+        await officer.post(f"/cases/{a_code(40)}/{path}", fields)
+        for visitor in (officer, colleague):
+            for part in (await row(visitor), (await visitor.get(f"/cases/{a_code(40)}"))[1]):
+                assert re.findall(r'class="tag leaves">([^<]*)<', part) == ([words] if words else [])
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        await officer.post(f"/actions/{action['_id']}/undo")
+        assert await row(officer) == before
+
+
+async def test_a_case_is_on_its_way_until_the_router_has_carried_it_out_and_not_when_it_comes_back(
+    house: House,
+) -> None:
+    async with a_visitor(house.url, PAGE) as officer:
+        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        await officer.post(f"/actions/{action['_id']}/send-now")
+        await until(lambda: house.published.events)
+        assert "Đang chuyển sang" in await row(officer), "Kafka has it, the router not yet"
+        # What the router then writes, and a unit that hands it back:
+        carried_out = {"$set": {"unit": OTHER_UNIT}, "$addToSet": {"officer_event_ids": action["_id"]}}
+        await house.store["cases"].update_one({"code": a_code(40)}, carried_out)
+        assert await row(officer) == ""
+        await house.store["cases"].update_one({"code": a_code(40)}, {"$set": {"unit": PAGE}})
+        assert "Đang chuyển" not in await row(officer)
+
+
+async def test_who_undoes_a_hand_over_too_late_reads_so_and_not_that_the_case_is_not_theirs(house: House) -> None:
+    async with a_visitor(house.url, PAGE) as officer:
+        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        await officer.post(f"/actions/{action['_id']}/send-now")
+        await until(lambda: house.published.events)
+        await house.store["cases"].update_one({"code": a_code(40)}, {"$set": {"unit": OTHER_UNIT}})
+        status, page = await officer.post(f"/actions/{action['_id']}/undo")
+        assert (status, "Quyết định đã được chuyển đi" in page) == (409, True)
+
+
+async def test_a_hand_over_that_the_router_refuses_comes_back_with_its_form_and_can_be_tried_again(
+    house: House,
+) -> None:
+    async with a_visitor(house.url, PAGE) as officer, a_visitor(house.url, LEAD) as colleague:
+        before = await row(officer)
+        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        on_its_way = await house.deps.live.fingerprints(Scope(frozenset({PAGE})), account=PAGE, code=a_code(40))
+        await officer.post(f"/actions/{action['_id']}/send-now")
+        await until(lambda: house.published.events)
+        await refuse(house, house.published.events[0])
+        refused = await house.deps.live.fingerprints(Scope(frozenset({PAGE})), account=PAGE, code=a_code(40))
+        assert on_its_way["queue"] != refused["queue"], "open queues hear of it"
+        assert on_its_way["case"] != refused["case"], "open pages of the case too"
+        shown = await row(officer)
+        where = f"/cases/{a_code(40)}?draft={action['_id']}"
+        tag = '<span class="tag stays">Chưa chuyển được</span>'
+        assert tag in shown
+        assert where in shown
+        stripped = re.sub(r"\s+", "", shown.replace(tag, "").replace(where, f"/cases/{a_code(40)}"))
+        assert stripped == re.sub(r"\s+", "", before), "as it was"
+        _, page = await officer.get(where)
+        assert 'id="act-hand_over" open' in page
+        assert "không thực hiện được quyết định này" in page
+        assert "biết hẻm</textarea>" in page
+        assert "biết hẻm" not in (await colleague.get(where))[1]
+        await officer.post(f"/cases/{a_code(40)}/hand-over", {**MOVES, "key": "again"})
+        assert "Đang chuyển sang" in await row(officer)
+        assert "không thực hiện được" not in (await officer.get(where))[1], "the newest decision is what counts"
+
+
+async def test_a_refused_hand_over_that_an_operator_replays_is_on_its_way_again(house: House) -> None:
+    async with a_visitor(house.url, PAGE) as officer:
+        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
+        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        await officer.post(f"/actions/{action['_id']}/send-now")
+        await until(lambda: house.published.events)
+        await refuse(house, house.published.events[0])
+        assert "Chưa chuyển được" in await row(officer)
+        await house.store["dead_letters"].update_many({}, {"$set": {"state": "replayed"}})
+        assert "Đang chuyển sang" in await row(officer)
 
 
 async def test_a_refused_reply_is_shown_again_with_what_was_written(house: House) -> None:

@@ -324,6 +324,43 @@ async def test_a_reply_that_was_seen_changes_its_mark_on_the_open_page(house: Ho
         await asyncio.gather(listening, return_exceptions=True)
 
 
+@pytest.mark.parametrize("page", [PAGE, OTHER_UNIT])
+async def test_a_language_that_the_citizen_chooses_on_any_page_reaches_the_open_case_page(
+    house: House, page: str
+) -> None:
+    case = a_case(509)
+    here = a_contact(case, minutes_ago(30)) | {"person": "p-509"}
+    there = here | {"_id": "another-page:900", "oa_id": "another-page"}
+    await put(house.store, cases=[case], messages=[a_message(case, "mất xe")], contacts=[here, there])
+    chosen = {"en": {"is_on": True, "at": minutes_ago(1), "by": "a"}}
+    async with a_visitor(house.url, PAGE) as officer:
+        heard, listening = await listen(officer, f"/cases/{case['code']}")
+        polls = house.deps.live.polls
+        await until(lambda: house.deps.live.polls > polls + 1)
+        assert heard == ["hello"]
+        contact = here if page == PAGE else there
+        await house.store["contacts"].update_one({"_id": contact["_id"]}, {"$set": {"choices.language": chosen}})
+        await until(lambda: "case" in heard)
+        _, part = await officer.get(f"/cases/{case['code']}/live", **{"HX-Request": "true"})
+        assert 'data-language="en"' in part
+        assert 'data-insert="Please tell us the exact place' in part
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_withdrawal_reaches_the_open_case_page(house: House) -> None:
+    async with a_visitor(house.url, PAGE) as officer:
+        heard, listening = await listen(officer, f"/cases/{a_code(40)}")
+        await house.store["contacts"].update_one(
+            {"_id": a_case(40)["citizen_key"]}, {"$set": {"withdrawn_at": minutes_ago(0)}}
+        )
+        await until(lambda: "case" in heard)
+        _, part = await officer.get(f"/cases/{a_code(40)}/live", **{"HX-Request": "true"})
+        assert "yêu cầu xóa dữ liệu" in part
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
 async def test_a_picture_that_is_fetched_while_its_page_is_open_appears(house: House) -> None:
     case = a_case(503)
     message = a_message(case, "", kind="image", attachments=[{"index": 0}])

@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from services.console.domain import (
+    DECISIONS_SHOWN,
     Case,
     CaseSummary,
     Citizen,
     Contact,
+    Departure,
     Entry,
     Line,
     Mark,
@@ -28,9 +30,10 @@ from services.console.domain import (
 )
 from services.console.errors import CaseNotFound, PictureNotFound
 from shared.case_codes import CodeSearch
-from shared.collections import chosen_language, contacts_of_person
+from shared.collections import chosen_language, contacts_of_person, contacts_of_persons
 from shared.ids import citizen_key
-from shared.mongo import Document, Store, store_errors
+from shared.mongo import Binary, Document, Store, store_errors
+from shared.topics import OFFICER_ACTIONS
 
 MAX_QUEUE = 200
 MAX_FOUND = 50
@@ -74,7 +77,7 @@ class CaseRepository:
         now = datetime.now(UTC)
         if view == "open":
             cases = queue_order([case for case in await self._open(WAITS_FOR_OFFICER, now) if case.is_open])
-            return await self._with_excerpts(cases[:limit])
+            return await self._with_excerpts(await self._with_departures(cases[:limit]))
         answered = await self._open(WAITS_FOR_CITIZEN, now)
         if view == "waiting":
             cases = [case for case in answered if case.is_open]
@@ -86,7 +89,7 @@ class CaseRepository:
             cases = [case for case in answered if not case.is_open]
             cases += [_summary(document, now) for document in documents]
         newest_first = sorted(cases, key=lambda case: case.last_message_at, reverse=True)
-        return await self._with_excerpts(newest_first[:limit])
+        return await self._with_excerpts(await self._with_departures(newest_first[:limit]))
 
     async def counts(self) -> dict[str, int]:
         """How many open cases wait for an officer, for the citizen, burn, are overdue; each counted to `MAX_QUEUE`."""
@@ -107,7 +110,8 @@ class CaseRepository:
         with store_errors():
             found = self._store["cases"].find(self._mine({"code": code}), _SUMMARY_FIELDS).sort([("code", -1)])
             documents = await found.limit(limit).to_list(limit)
-        return await self._with_excerpts([_summary(document, datetime.now(UTC)) for document in documents])
+        cases = await self._with_departures([_summary(document, datetime.now(UTC)) for document in documents])
+        return await self._with_excerpts(cases)
 
     async def case(self, code: str) -> Case:
         """One case.
@@ -120,7 +124,8 @@ class CaseRepository:
             document = await self._store["cases"].find_one(self._mine({"code": code}))
         if document is None:
             raise CaseNotFound(code)
-        return _case(document, datetime.now(UTC))
+        (summary,) = await self._with_departures([_summary(document, datetime.now(UTC))])
+        return _case(document, summary)
 
     async def conversation(self, case: Case, pending: Iterable[Document] = ()) -> list[Line]:
         """Everything said in a case, oldest first: the citizen, the bot and the officers.
@@ -170,12 +175,11 @@ class CaseRepository:
         """When the citizen last did something that opens the window, as far as anybody here knows."""
         await self._still_mine(case)
         key = citizen_key(case.citizen.oa_id, case.citizen.user_id)
-        contacts = await contacts_of_person(self._store["contacts"], key)
-        contact = contacts[0] if contacts else {}
+        contact = _contact(await contacts_of_person(self._store["contacts"], key))
         known = [line.at for line in lines if line.side == "citizen"] or [case.summary.last_message_at]
-        if contact.get("last_interaction_at") is not None:
-            known.append(contact["last_interaction_at"])
-        return Contact(max(known), contact.get("withdrawn_at"), chosen_language(contacts))
+        if contact.last_interaction_at is not None:
+            known.append(contact.last_interaction_at)
+        return replace(contact, last_interaction_at=max(known))
 
     async def picture(self, attachment_id: str) -> tuple[Picture, bytes]:
         """One attachment with its bytes.
@@ -214,8 +218,12 @@ class CaseRepository:
         pictures = await self._pictures([message["_id"] for message in messages if message.get("attachments")])
         now = datetime.now(UTC)
         marks: dict[str, list[str]] = {code: [] for code in codes}
-        for case in cases:
-            marks[case["code"]].append(repr(_summary(case, now)))
+        for case in await self._with_departures([_summary(case, now) for case in cases]):
+            marks[case.code].append(repr(case))
+        keys = {case["code"]: citizen_key(case["oa_id"], case["user_id"]) for case in cases}
+        contacts = await contacts_of_persons(self._store["contacts"], keys.values())
+        for code, key in keys.items():  # what may be sent, and in which language
+            marks[code].append(repr(_contact(contacts[key])))
         for one in (*messages, *entries):
             marks[one["case_code"]].append(str(one["_id"]))
         for message in messages:  # a picture is fetched some time after its message came
@@ -230,7 +238,7 @@ class CaseRepository:
         """What changes whenever the queue would look different."""
         now = datetime.now(UTC)
         cases = [*await self._open(WAITS_FOR_OFFICER, now), *await self._open(WAITS_FOR_CITIZEN, now)]
-        return "|".join(map(repr, cases))
+        return "|".join(map(repr, await self._with_departures(cases)))
 
     async def _still_mine(self, case: Case) -> None:
         """A case handed over while its page was open is not ours any more."""
@@ -257,6 +265,45 @@ class CaseRepository:
             key = document["message_event_id"]
             pictures[key] = (*pictures.get(key, ()), _picture(document))
         return pictures
+
+    async def _with_departures(self, cases: list[CaseSummary]) -> list[CaseSummary]:
+        """The same cases with what is about to take them off the queue, where anything is."""
+        if not (newest := await self._newest_departures([case.code for case in cases])):
+            return cases
+        with store_errors():  # after the decisions, so that none is read as waiting that has had its effect
+            found = self._store["cases"].find({"code": {"$in": list(newest)}}, {"officer_event_ids": 1})
+            carried_out = {event_id for case in await found.to_list(None) for event_id in case["officer_event_ids"]}
+        ahead = {code: action for code, action in newest.items() if action["_id"] not in carried_out}
+        refused = await self._parked([action["_id"] for action in ahead.values() if action["state"] == "published"])
+        departures = {
+            code: Departure(action["_id"], action["to_unit"], action["_id"] in refused)
+            for code, action in ahead.items()
+        }
+        return [replace(case, departure=departures.get(case.code)) for case in cases]
+
+    async def _newest_departures(self, codes: Sequence[str]) -> dict[str, Document]:
+        """The newest decision about each case by which it moves or ends, carried out or not."""
+        if not codes:
+            return {}
+        leaves = {
+            "case_code": {"$in": list(codes)},
+            "decided_at": {"$gte": datetime.now(UTC) - DECISIONS_SHOWN},
+            "state": {"$ne": "undone"},
+            "$or": [{"to_unit": {"$ne": None}}, {"action": "close"}, {"closes_case": True}],
+        }
+        with store_errors():
+            found = self._store["pending_actions"].find(leaves, {"case_code": 1, "to_unit": 1, "state": 1})
+            return {action["case_code"]: action for action in await found.sort([("decided_at", 1)]).to_list(None)}
+
+    async def _parked(self, event_ids: Sequence[str]) -> set[str]:
+        """Which of these decisions the router parked, because it could not carry them out."""
+        if not event_ids:
+            return set()
+        headers = [["ce_id", Binary(event_id.encode())] for event_id in event_ids]
+        letters = {"service": "router", "state": "parked", "topic": OFFICER_ACTIONS.name, "headers": {"$in": headers}}
+        with store_errors():
+            found = await self._store["dead_letters"].find(letters, {"headers": 1}).to_list(None)
+        return {bytes(dict(letter["headers"])["ce_id"]).decode() for letter in found}
 
     async def _with_excerpts(self, cases: list[CaseSummary]) -> list[CaseSummary]:
         """The same cases with how many messages each has and its telling text; one query for all of them."""
@@ -331,9 +378,9 @@ def _summary(document: Document, now: datetime) -> CaseSummary:
     )
 
 
-def _case(document: Document, now: datetime) -> Case:
+def _case(document: Document, summary: CaseSummary) -> Case:
     return Case(
-        summary=_summary(document, now),
+        summary=summary,
         citizen=Citizen(
             channel=document["channel"],
             page=document["page"],
@@ -347,6 +394,11 @@ def _case(document: Document, now: datetime) -> Case:
         evidence=tuple(document.get("evidence", ())),
         confidence=document["confidence"],
     )
+
+
+def _contact(contacts: Sequence[Document]) -> Contact:
+    contact = contacts[0] if contacts else {}
+    return Contact(contact.get("last_interaction_at"), contact.get("withdrawn_at"), chosen_language(contacts))
 
 
 def _citizen_line(message: Document, pictures: tuple[Picture, ...]) -> Line:

@@ -4,7 +4,7 @@ Sign in with `POST /api/sessions` and send the token as `Authorization: Bearer â
 browser with its CSRF token in `X-CSRF-Token`.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from services.console.access import Access, access
 from services.console.adapters.case_store import MAX_QUEUE, CaseRepository
 from services.console.domain import (
+    DECISIONS_SHOWN,
     Action,
     Case,
     CaseSummary,
@@ -36,7 +37,6 @@ from shared.mongo import Document
 router = APIRouter(prefix="/api")
 Visiting = Annotated[Visit, Depends(visit_of)]
 Code = Annotated[str, Path(max_length=32, description="the code that people quote", examples=["Q12-261124-0042"])]
-RECENT = timedelta(days=2)
 
 
 class Problem(BaseModel):
@@ -292,7 +292,7 @@ async def read_conversation(visit: Visiting, code: Code) -> list[LineOut]:
     """Everything said in a case, oldest first."""
     cases = visit.cases
     case = await cases.case(code.upper())
-    recent = await visit.deps.actions.of_cases([case.code], since=datetime.now(UTC) - RECENT)
+    recent = await visit.deps.actions.of_cases([case.code], since=datetime.now(UTC) - DECISIONS_SHOWN)
     return [_said(line) for line in await cases.conversation(case, recent)]
 
 

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form
@@ -14,6 +14,7 @@ from services.console.adapters.case_store import MAX_QUEUE, CaseRepository
 from services.console.adapters.console_data import quick_replies_for
 from services.console.domain import (
     CATEGORIES,
+    DECISIONS_SHOWN,
     MAX_REPLY_CHARACTERS,
     SUBTOPICS,
     Action,
@@ -30,7 +31,7 @@ from services.console.domain import (
     scope_of,
 )
 from services.console.endpoints.frame import frame
-from services.console.errors import ActionRefused, PictureNotFound, TooLateToUndo
+from services.console.errors import ActionRefused, CaseNotFound, PictureNotFound, TooLateToUndo
 from services.console.handlers import decide, send_now, undo
 from services.console.live import Watcher
 from services.console.web import Visit, visit_of
@@ -41,8 +42,6 @@ Visiting = Annotated[Visit, Depends(visit_of)]
 
 
 NOTHING_WRITTEN = Decision("reply")
-PENDING_SHOWN = timedelta(days=2)
-"""A published decision is shown from here until the ledger or the history has it."""
 
 
 # -- queue -----------------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def _units(visit: Visit) -> list[str]:
 async def _case_parts(visit: Visit, code: str) -> tuple[Case, list[Line], ReplyWindow, dict[str, Any]]:
     cases = visit.cases
     case = await cases.case(code.upper())
-    recent = await visit.deps.actions.of_cases([case.code], since=datetime.now(UTC) - PENDING_SHOWN)
+    recent = await visit.deps.actions.of_cases([case.code], since=datetime.now(UTC) - DECISIONS_SHOWN)
     lines = await cases.conversation(case, recent)
     contact = await cases.contact(case, lines)
     window = reply_window(contact, now=datetime.now(UTC), rule=visit.deps.window_rule())
@@ -155,12 +154,19 @@ async def _case_page(
 @router.get("/cases/{code}")
 @access(Access.UNIT)
 async def case_page(visit: Visiting, code: str, draft: str = "") -> Response:
-    """The whole story on one screen."""
-    undone = await visit.deps.actions.find(draft) if draft else None
-    if not undone or undone["officer"] != visit.officer.account or undone["case_code"] != code.upper():
+    """The whole story on one screen; with a decision of one's own that was undone or refused, to be changed."""
+    known = await visit.deps.actions.find(draft) if draft else None
+    if not known or known["officer"] != visit.officer.account or known["case_code"] != code.upper():
         return await _case_page(visit, code)
     names = ("action", "text", "closes_case", "to_unit", "category", "subtopic")
-    return await _case_page(visit, code, written=Decision(**{name: undone[name] for name in names}))
+    departure = (await visit.cases.case(code.upper())).summary.departure
+    is_refused = departure is not None and departure.is_refused and departure.action_id == draft
+    return await _case_page(
+        visit,
+        code,
+        written=Decision(**{name: known[name] for name in names}),
+        fault="departure.refused" if is_refused else None,
+    )
 
 
 @router.get("/cases/{code}/live")
@@ -265,9 +271,12 @@ async def undo_action(visit: Visiting, action_id: str) -> Response:
     """Take a decision back; what was written comes back to be changed."""
     try:
         undone = await undo(action_id, officer=visit.officer, actions=visit.deps.actions)
-    except TooLateToUndo:
+    except TooLateToUndo as too_late:
         known = await visit.deps.actions.find(action_id)
-        return await _case_page(visit, known["case_code"] if known else "", fault="action.too_late", status=409)
+        try:
+            return await _case_page(visit, known["case_code"] if known else "", fault="action.too_late", status=409)
+        except CaseNotFound:
+            raise too_late from None  # handed over by this very decision
     return RedirectResponse(f"/cases/{undone['case_code']}?draft={action_id}", 303)
 
 

@@ -173,6 +173,12 @@
     const now = all(".line.citizen", target).length;
     if (now > said) byId("announce").textContent = texts["live.new_line"];
     said = now;
+    const quick = byId("quick").dataset;
+    if (quick.language !== language) {
+      language = quick.language;
+      tellLanguage(!reply.value.trim() ? "empty" : inLanguageNow() ? "followed" : "kept");
+      if (wasAtEnd) toEnd(); // the notice takes some of its height
+    }
     const isOpen = byId("case-head").dataset.open;
     if (isOpen !== wasOpen && !reply.value.trim() && !document.querySelector("details.act[open]")) location.reload();
     const send = byId("send");
@@ -183,6 +189,30 @@
 
   const composer = byId("composer");
   const reply = byId("reply");
+  let language = composer && byId("quick").dataset.language;
+
+  function tellLanguage(what) {
+    byId("language-now").textContent = say(`reply.language_now.${what}`, byId("quick").dataset.words);
+  }
+
+  // A draft of quick replies alone follows the language to answer in; of what the officer wrote nothing is touched.
+  function inLanguageNow() {
+    const quick = all("#quick [data-insert]").map((chip) => ({ now: chip.dataset.insert, texts: JSON.parse(chip.dataset.texts) }));
+    const parts = [];
+    let rest = reply.value.trim();
+    while (rest) {
+      const known = quick.flatMap(({ now, texts }) => texts.map((text) => ({ now, text })))
+        .find(({ text }) => `${rest}\n`.startsWith(`${text}\n`));
+      if (!known) return false;
+      parts.push(known.now);
+      rest = rest.slice(known.text.length + 1);
+    }
+    if (parts.join("\n") === reply.value.trim()) return true;
+    reply.value = parts.join("\n");
+    reply.dispatchEvent(new Event("input"));
+    byId("preview").replaceChildren(); // it showed the other language
+    return true;
+  }
 
   function count() {
     const counter = byId("count");
@@ -197,6 +227,9 @@
     const place = `draft:${composer.dataset.case}`;
     if (!reply.value) reply.value = sessionStorage.getItem(place) || "";
     reply.addEventListener("input", () => { count(); sessionStorage.setItem(place, reply.value); });
+    const draft = reply.value;
+    inLanguageNow(); // it may be older than the citizen's choice
+    if (reply.value !== draft) tellLanguage("followed");
     composer.addEventListener("submit", () => { sessionStorage.removeItem(place); byId("send").disabled = true; });
     composer.addEventListener("click", (event) => {
       const quick = event.target.closest("[data-insert]");

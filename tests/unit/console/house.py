@@ -19,8 +19,10 @@ from services.console.handlers import keep_publishing
 from services.console.settings import ConsoleSettings
 from services.console.web import ConsoleDeps, Protect
 from shared.collections import create_indexes
+from shared.dead_letter import DeadLetter, DeadLetters
 from shared.errors import BrokerUnavailable
 from shared.events import Event, OfficerActed
+from shared.kafka import cloud_event_headers
 from shared.mongo import Store, open_store
 from shared.topics import Topic
 
@@ -97,6 +99,14 @@ async def open_house(
         await store.drop()
         with contextlib.suppress(Exception):
             await store.close()
+
+
+async def refuse(house: House, event: OfficerActed) -> None:
+    """What the router does with a decision that it cannot carry out."""
+    headers = tuple((name, value.encode()) for name, value in cloud_event_headers(event, source="console").items())
+    body = event.model_dump_json().encode()
+    letter = DeadLetter("officer.actions.v1", 0, 7, None, headers, body, "case.unknown", "CaseUnknown")
+    await DeadLetters(house.store, "router").park(letter)
 
 
 async def until(condition: Callable[[], Any], *, seconds: float = 10.0) -> None:
