@@ -31,7 +31,7 @@ COUNT_TONES = """() => {
 }"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with a_browser() as browser:
         yield browser
