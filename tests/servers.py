@@ -1,11 +1,11 @@
 """Real servers for the tests, as pytest fixtures; each suite's summary says which server it ran on.
 
-Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri`, `kafka_cluster` (three
-nodes) and `hub` (everything, in a home folder of its own). `running_hub(...)` makes more of them for one test.
+Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri` and `hub` (everything, in a
+home folder of its own). `running_hub(...)` makes more of them for one test.
 Under xdist each worker starts its own servers: the tests of one file stay together, and so do all that use `hub`.
 
 `TEST_BACKEND=local` starts the servers as `make up` does, `docker` uses testcontainers, and `auto` (the default) takes
-Docker where an engine answers. A test that kills servers always runs on local ones: `kafka_cluster` and `hub`.
+Docker where an engine answers. A test that kills servers always runs on local ones: `hub` and `running_hub`.
 """
 
 import importlib
@@ -40,6 +40,13 @@ KAFKA_IMAGE = image_of("kafka-1")
 MONGO_IMAGE = image_of("mongo")
 HOME_PREFIX = "binh-yen-test-"
 SHARE_THE_HUB = ("tests/e2e/", "tests/browser/test_console_hub_journey.py", "tests/browser/test_citizen_choices.py")
+TAKE_LONGEST = (
+    "tests/compose/test_compose_stack.py",
+    "tests/chaos/",
+    "tests/integration/test_notifier_broadcast_crash_points.py",
+    "tests/integration/test_stack_servers.py",
+)
+"""Begun before the others, so that at the end no worker waits long for another one."""
 KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 
 
@@ -241,6 +248,8 @@ def _mongo_container() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
     container = DockerContainer(MONGO_IMAGE).with_exposed_ports(27017).with_command("--replSet rs0 --bind_ip_all")
+    # In memory: hundreds of tests make their own collections and indexes, and no test starts this server again.
+    container.tmpfs["/data/db"] = "uid=999"  # of the image's own user
     with container:
         # The member calls itself by its inner port, so clients are told not to look for others.
         uri = f"mongodb://127.0.0.1:{container.get_exposed_port(27017)}/?directConnection=true&w=majority&journal=true"
@@ -318,16 +327,8 @@ def mongo_uri() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka_cluster() -> Iterator[RunningHub]:
-    """Three Kafka nodes, replication 3, min ISR 2, for tests that kill brokers."""
-    with running_hub(only=["kafka"], kafka_nodes=3) as servers:
-        _titles["kafka_cluster"] = f"{KAFKA_TITLE} (embedded, 3 nodes)"
-        yield servers
-
-
-@pytest.fixture(scope="session")
 def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
-    """A whole hub: servers, services and simulator."""
+    """A whole hub: servers, services and simulator. It ends behind the last test that shares it."""
     with running_hub() as running:
         product = mongo_product(running.state.mongo or "")
         _titles["hub"] = f"whole hub: {KAFKA_TITLE} (embedded, 1 node), {product} (embedded)"
@@ -335,6 +336,15 @@ def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
         if request.session.testsfailed:
             keep_logs(running.home)
         running.down()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the shared hub behind its last test: a hub that has nothing to do takes a sixth of a core."""
+    yield
+    if item.nodeid.startswith(SHARE_THE_HUB) and not (nextitem and nextitem.nodeid.startswith(SHARE_THE_HUB)):
+        for fixture in item.session._fixturemanager.getfixturedefs("hub", item) or ():
+            fixture.finish(item._request)  # type: ignore[attr-defined]
 
 
 class OneWorkerForAFile(LoadFileScheduling):  # type: ignore[misc]
@@ -345,7 +355,8 @@ class OneWorkerForAFile(LoadFileScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one."""
+    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one. Longest first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(TAKE_LONGEST))
     for item in items:
         found = getattr(item, "_fixtureinfo", None)
         hubs = found.name2fixturedefs.get("hub", ()) if found else ()

@@ -32,7 +32,7 @@ COUNT_TONES = """() => {
 }"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with a_browser() as browser:
         yield browser

@@ -20,7 +20,7 @@ from shared.collections import create_indexes
 from shared.mongo import Store, open_store
 from shared.settings import HubSettings
 from tests.factories import NOW, a_message, an_officer_reply
-from tests.unit.router.fakes import DEMO_DESK, LEVELS, UNDERSTANDING, UNITS, VIEW, FakeCaseStore
+from tests.unit.router.fakes import DEMO_DESK, LEVELS, RULES, UNITS, VIEW, FakeCaseStore
 
 THEFT, QUESTION = "nhà em bị trộm đêm qua", "làm căn cước cần giấy tờ gì vậy"
 
@@ -47,7 +47,7 @@ async def store(request: pytest.FixtureRequest, mongo_uri: str) -> AsyncIterator
 
 def planned(text: str, citizen: Citizen | None = None, *, code: str = "", **changes: Any) -> PlannedMessage:
     message = a_message(text=text, **changes)
-    reading = UNDERSTANDING.read(text, MessageContext(message.kind, message.sent_at))
+    reading = RULES.read(text, MessageContext(message.kind, message.sent_at))
     known = citizen or Citizen()
     decision = DEMO_DESK.decide(message, reading, UNITS(message, reading, VIEW), known, VIEW)
     codes = {i: case.code or code or f"C-{message.user_id}-{i[:6]}" for i, case in known.cases.items()}

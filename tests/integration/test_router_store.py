@@ -12,7 +12,7 @@ from shared.events import ReplyRequested
 from shared.mongo import Store
 from tests.conformance.test_router_case_store import real_store
 from tests.factories import NOW, a_message
-from tests.unit.router.fakes import DEMO_DESK, DIRECTORY, UNDERSTANDING, UNITS, as_received
+from tests.unit.router.fakes import DEMO_DESK, DIRECTORY, RULES, UNITS, as_received
 
 TEXTS = ("làm căn cước cần giấy tờ gì vậy", "nhà em bị trộm đêm qua", "xin chào", "cháy nhà TCH 10")
 
@@ -31,7 +31,7 @@ def deps_on(store: Store, replies: list[ReplyRequested]) -> MessageDeps:
 
     return MessageDeps(
         store=MongoCaseStore(store),
-        understanding=UNDERSTANDING,
+        understanding=RULES,
         responsible_unit=UNITS,
         directory=DIRECTORY,
         desk=DEMO_DESK,

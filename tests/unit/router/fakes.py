@@ -1,8 +1,9 @@
-"""Stand-ins for what the router's handlers need, and the real rules over the real data files."""
+"""Stand-ins for what the router's handlers need, and the real rules, model and messages of the data files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from services.router.adapters.data_files import (
     load_choices,
     load_rules,
     load_service_levels,
+    load_understanding,
     load_unit_resolver,
 )
 from services.router.domain.cases import Case, Desk
+from services.router.domain.layers import LayeredUnderstanding
 from services.router.domain.memory import NEVER, Memory, Remembered, person_of, remembered
 from services.router.domain.officers import OfficerEffect
 from services.router.domain.pieces import Piece
@@ -22,6 +25,7 @@ from services.router.domain.waiting import WaitingCase
 from services.router.errors import CaseMoved
 from services.router.handlers.citizen_messages import MessageDeps, assign_messages
 from services.router.handlers.officer_actions import OfficerDeps
+from services.router.learning.corpus import Example, load_messages
 from shared.directory import load_directory
 from shared.errors import StoreUnavailable
 from shared.events import CitizenChose, CitizenMessageReceived, ReplyRequested
@@ -32,7 +36,7 @@ HERE = Path(__file__).parent
 DATA = Path(__file__).resolve().parents[3] / "data"
 DIRECTORY = load_directory(DATA)
 VIEW = DIRECTORY.as_of(NOW.date())
-UNDERSTANDING = load_rules(DATA)
+RULES = load_rules(DATA)
 UNITS = load_unit_resolver(DATA, DIRECTORY)
 LEVELS = load_service_levels(DATA)
 DEMO_ANSWERS = load_answers(DATA, allows_unapproved=True)
@@ -40,6 +44,21 @@ OFFICIAL_ANSWERS = load_answers(DATA, allows_unapproved=False)
 CHOICES = load_choices(DATA, DIRECTORY)
 DEMO_DESK = Desk(LEVELS, DEMO_ANSWERS, CHOICES)
 OFFICIAL_DESK = Desk(LEVELS, OFFICIAL_ANSWERS, CHOICES)
+
+
+# Each process of a test run imports all files and runs some of them: what takes long is read where a test asks for it.
+
+
+@cache
+def understanding() -> LayeredUnderstanding:
+    """Rules, model and policy as the router runs them."""
+    return load_understanding(DATA)
+
+
+@cache
+def written_messages() -> list[Example]:
+    """What the model is trained on."""
+    return load_messages(DATA / "understanding" / "messages")
 
 
 @dataclass
@@ -202,7 +221,7 @@ class Office:
     replies: list[ReplyRequested] = field(default_factory=list)
     choices: list[CitizenChose] = field(default_factory=list)
     desk: Desk = DEMO_DESK
-    understanding: Any = UNDERSTANDING
+    understanding: Any = RULES
     units: Any = UNITS
 
     async def publish(self, replies: Sequence[ReplyRequested]) -> None:

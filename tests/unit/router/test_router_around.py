@@ -5,13 +5,12 @@ from typing import get_args
 
 import pytest
 
-from services.router.adapters.data_files import load_rules
 from services.router.domain.understanding import INCIDENTS, Category
 from services.router.learning.around import ASKS_TO_ACT, Phrases, load_around
 from services.router.learning.corpus import personal_data
 from services.router.learning.variants import for_training
 from shared.errors import ConfigurationError
-from tests.unit.router.fakes import DATA
+from tests.unit.router.fakes import DATA, RULES
 
 AROUND = load_around(DATA)
 COPIES = [str(number) for number in range(300)]
@@ -56,10 +55,9 @@ def test_what_is_measured_with_is_unknown_to_the_training() -> None:
 
 
 def test_nothing_around_is_an_incident_calls_off_or_leads_to_a_person() -> None:
-    rules = load_rules(DATA)
     for phrase in phrases_of(AROUND) | phrases_of(AROUND.english) | phrases_of(AROUND.measured):
-        findings = rules.examine(phrase)
-        assert not rules.calls_off(findings), phrase
+        findings = RULES.examine(phrase)
+        assert not RULES.calls_off(findings), phrase
         assert INCIDENTS.isdisjoint(match.rule.category for match in findings.matches), phrase
         assert not list(personal_data(phrase)), phrase
 

@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ import yaml
 from services.router.learning.corpus import (
     WRITERS,
     Example,
+    HeldOut,
     label_fault,
     load_held_out,
-    load_messages,
     near_duplicates,
     personal_data,
     read_messages,
@@ -22,51 +23,55 @@ from services.router.learning.corpus import (
 )
 from services.router.learning.variants import VARIANTS
 from shared.errors import ConfigurationError
-from tests.unit.router.fakes import DATA
+from tests.unit.router.fakes import DATA, written_messages
 
-MESSAGES = load_messages(DATA / "understanding" / "messages")
 HELD_OUT = DATA / "understanding" / "held_out"
 DATA_CARD = DATA.parent / "docs" / "data-card.md"
-LONG_ENOUGH = [example for example in MESSAGES if len(example.text.split()) >= 6]
 
 
-def where(example: Example) -> str:
-    return f"{example.source}: {example.text[:60]}"
+def where(example: Example | HeldOut) -> str:
+    return example.id if isinstance(example, HeldOut) else f"{example.source}: {example.text[:60]}"
+
+
+@cache
+def twins() -> list[tuple[Example | HeldOut, Example | HeldOut]]:
+    """Of all that is written or held out, what is nearly the same: in this order, and sought once."""
+    everything: list[Example | HeldOut] = [*written_messages(), *load_held_out(HELD_OUT)]
+    long_enough = [one for one in everything if len(one.text.split()) >= 6]
+    found = near_duplicates([one.text for one in long_enough])
+    return [(long_enough[twin.first], long_enough[twin.second]) for twin in found]
+
+
+def twins_of(first: type[Example | HeldOut], second: type[Example | HeldOut]) -> list[tuple[str, str]]:
+    return [
+        (where(one), where(other)) for one, other in twins() if isinstance(one, first) and isinstance(other, second)
+    ]
 
 
 def test_all_twelve_kinds_of_citizens_have_written() -> None:
-    assert {example.writer for example in MESSAGES} >= set(WRITERS)
+    assert {example.writer for example in written_messages()} >= set(WRITERS)
 
 
 def test_no_two_messages_are_the_same_with_small_changes() -> None:
-    twins = near_duplicates([example.text for example in LONG_ENOUGH])
-
-    assert [(where(LONG_ENOUGH[t.first]), where(LONG_ENOUGH[t.second])) for t in twins] == []
+    assert twins_of(Example, Example) == []
 
 
 def test_no_message_is_there_twice() -> None:
     """Short ones too: one text has one label, and a writer held back is not known from another one's lines."""
     sources: dict[str, list[str]] = {}
-    for example in MESSAGES:
+    for example in written_messages():
         sources.setdefault(example.text, []).append(example.source)
 
     assert {text: places for text, places in sources.items() if len(places) > 1} == {}
 
 
 def test_no_held_out_message_is_trained_on() -> None:
-    held_out = [item for item in load_held_out(HELD_OUT) if len(item.text.split()) >= 6]
-    twins = near_duplicates([example.text for example in LONG_ENOUGH], [item.text for item in held_out])
-
-    assert [(where(LONG_ENOUGH[t.first]), held_out[t.second].id) for t in twins] == []
+    assert twins_of(Example, HeldOut) == []
 
 
 def test_no_two_held_out_messages_are_the_same() -> None:
-    held_out = load_held_out(HELD_OUT)
-    long_enough = [item for item in held_out if len(item.text.split()) >= 6]
-    twins = near_duplicates([item.text for item in long_enough])
-
-    assert [(long_enough[t.first].id, long_enough[t.second].id) for t in twins] == []
-    assert [i for i, times in Counter(item.id for item in held_out).items() if times > 1] == []
+    assert twins_of(HeldOut, HeldOut) == []
+    assert [i for i, times in Counter(item.id for item in load_held_out(HELD_OUT)).items() if times > 1] == []
 
 
 def test_every_held_out_label_is_legal() -> None:
@@ -97,7 +102,7 @@ def test_the_data_card_says_how_far_the_two_labellers_agree() -> None:
 
 
 def test_no_message_holds_a_number_that_somebody_may_have() -> None:
-    found = [(e.source, k) for e in MESSAGES for k, _ in personal_data(e.text) if k in {"phone", "id_number"}]
+    found = [(e.source, k) for e in written_messages() for k, _ in personal_data(e.text) if k in {"phone", "id_number"}]
 
     assert found == []
 

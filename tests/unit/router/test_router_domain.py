@@ -21,7 +21,7 @@ from shared.errors import ConfigurationError
 from shared.events import Coordinates
 from tests.factories import NOW, a_message
 from tests.properties import examples
-from tests.unit.router.fakes import DATA, DEMO_ANSWERS, DIRECTORY, LEVELS, UNDERSTANDING, UNITS, VIEW
+from tests.unit.router.fakes import DATA, DEMO_ANSWERS, DIRECTORY, LEVELS, RULES, UNITS, VIEW
 from tests.unit.router.test_router_messages import CASES
 
 TIP = Reading("security_tip", confidence=0.8)
@@ -30,7 +30,7 @@ OTHERS = [case["text"] for case in CASES if case["is"] != "emergency" and "nhầ
 
 
 def read(text: str) -> Reading:
-    return UNDERSTANDING.read(text, MessageContext("text", NOW))
+    return RULES.read(text, MessageContext("text", NOW))
 
 
 def unit_of(text: str = "", *, reading: Reading = TIP, **changes: Any) -> Any:
@@ -301,7 +301,7 @@ def test_every_category_and_urgency_has_a_service_level_and_emergencies_come_fir
     ],
 )
 def test_vietnamese_without_its_marks_is_not_taken_for_english(text: str, language: str) -> None:
-    assert UNDERSTANDING.read(text, MessageContext("text", NOW)).language == language
+    assert RULES.read(text, MessageContext("text", NOW)).language == language
 
 
 def all_texts() -> Iterator[tuple[str, str, str]]:
@@ -367,7 +367,7 @@ def test_every_other_body_has_its_answer() -> None:
 
 
 def test_every_topic_of_the_teams_is_one_that_a_rule_gives() -> None:
-    given_keys = {rule.topic for rule in UNDERSTANDING._book.rules} | set(PROCEDURE_SUBTOPICS)
+    given_keys = {rule.topic for rule in RULES._book.rules} | set(PROCEDURE_SUBTOPICS)
 
     assert {subject for unit in DIRECTORY.units for subject in unit.subjects} <= given_keys
 

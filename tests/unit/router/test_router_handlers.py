@@ -12,7 +12,7 @@ from services.router.errors import CaseMoved
 from shared.directory import DirectoryView
 from shared.events import CitizenMessageReceived, Coordinates
 from tests.factories import NOW, a_message
-from tests.unit.router.fakes import OFFICIAL_DESK, UNDERSTANDING, Office
+from tests.unit.router.fakes import OFFICIAL_DESK, RULES, Office
 
 QUESTION = "làm căn cước cần giấy tờ gì vậy"
 
@@ -366,7 +366,7 @@ class Broken:
     def read_all(self, asked: Sequence[tuple[str, MessageContext]]) -> list[Reading]:
         if any(text == QUESTION for text, _ in asked):
             raise RuntimeError(f"a rule is broken by {asked}")
-        return UNDERSTANDING.read_all(asked)
+        return RULES.read_all(asked)
 
 
 async def test_a_message_that_a_rule_fails_on_costs_no_other_of_its_batch() -> None:

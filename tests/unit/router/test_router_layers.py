@@ -11,7 +11,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.adapters.data_files import load_rules, load_understanding
 from services.router.adapters.model_files import current_model, load_model
 from services.router.domain.feature_table import FeatureTable, Rows
 from services.router.domain.features import GROUPS, FeatureReader, group_weight
@@ -20,13 +19,11 @@ from services.router.domain.phrase_table import PhraseTable
 from services.router.domain.text import MAX_CHARACTERS, MAX_STRANGE_WORDS, MAX_WORDS, PhraseIndex, fold, sentences_of
 from services.router.domain.text_model import Layers, TextModel
 from services.router.domain.understanding import MessageContext, Reading
-from services.router.learning.corpus import load_held_out, load_messages, read_messages
+from services.router.learning.corpus import load_held_out, read_messages
 from services.router.learning.variants import with_typos
 from shared.errors import ConfigurationError
-from tests.unit.router.fakes import DATA
+from tests.unit.router.fakes import DATA, RULES, understanding, written_messages
 
-UNDERSTANDING = load_understanding(DATA)
-RULES = load_rules(DATA)
 INCIDENTS = {"emergency", "crime_report"}
 CONTEXT = MessageContext("text", datetime(2026, 11, 24, tzinfo=UTC))
 
@@ -45,7 +42,11 @@ INSTRUCTIONS = (
 
 
 def read(text: str) -> Reading:
-    return UNDERSTANDING.read(text, CONTEXT)
+    return understanding().read(text, CONTEXT)
+
+
+def read_all(texts: list[str]) -> list[Reading]:
+    return understanding().read_all([(text, CONTEXT) for text in texts])
 
 
 @pytest.mark.parametrize("text", EMERGENCIES)
@@ -74,8 +75,8 @@ def test_without_safety_nothing_is_raised_and_nobody_looks_for_safety() -> None:
         readings = understanding.read_all([(example.text, CONTEXT) for example in WRITTEN])
         return {reason for one in readings for reason in one.reasons if reason.startswith("safety.")}
 
-    assert raised(UNDERSTANDING)
-    assert not raised(UNDERSTANDING.without_safety())
+    assert raised(understanding())
+    assert not raised(understanding().without_safety())
 
 
 def test_less_of_the_spelling_is_mended_where_that_is_asked() -> None:
@@ -102,16 +103,16 @@ def test_a_text_is_read_the_same_in_whatever_company() -> None:
     texts += ["", "???", "ko", "!!!\nCHÁY NHÀ. cứu với", *EMERGENCIES, "tôi " * 700]
     asked = [(text, CONTEXT) for text in texts]
 
-    together = UNDERSTANDING.read_all(asked)
+    together = understanding().read_all(asked)
 
-    assert together == [UNDERSTANDING.read(*one) for one in asked]
-    assert together == UNDERSTANDING.read_all(asked[::-1])[::-1]
+    assert together == [understanding().read(*one) for one in asked]
+    assert together == understanding().read_all(asked[::-1])[::-1]
 
 
 def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
     findings = [RULES.examine(example.text) for example in WRITTEN]
     findings.append(RULES.examine(" ".join(example.text for example in WRITTEN)))  # more rows than one product takes
-    model = UNDERSTANDING.model
+    model = understanding().model
 
     together = model.score_all(findings)
 
@@ -123,7 +124,7 @@ def test_a_text_has_the_very_shares_alone_that_it_has_among_others() -> None:
 def test_the_words_named_are_the_strongest_and_of_equals_the_first_of_the_alphabet() -> None:
     features = ["w:ba", "w:an", "w:co", "b:an ba", "m:cô", "w:da"]
     weights = np.array([[2, 0], [2, 0], [1, 0], [3, 0], [9, 0], [0, 2]], dtype=np.float32)
-    card = UNDERSTANDING.model.card.model_copy(
+    card = understanding().model.card.model_copy(
         update={"categories": ("emergency", "other"), "subtopics": ("x",), "shown_features": len(features)}
     )
     layers = Layers(weights, np.zeros(2, np.float32), np.eye(2, 5, dtype=np.float32))
@@ -162,7 +163,7 @@ def test_phrases_of_many_texts_are_those_of_each_and_none_reaches_into_the_next(
 
 
 def test_the_table_finds_the_features_that_training_reads() -> None:
-    features = list(dict.fromkeys(UNDERSTANDING.model.features))
+    features = list(dict.fromkeys(understanding().model.features))
     numbers = {name: at for at, name in enumerate(features)}
     reader = FeatureReader(numbers.get)
     chance = np.random.default_rng(6)
@@ -185,9 +186,9 @@ def test_the_table_finds_the_features_that_training_reads() -> None:
 def test_any_text_is_read_and_the_same_text_twice_gives_the_same_reading() -> None:
     chance = random.Random(6)
     letters = "abcdeghiklmnopqrstuvxyăâđêôơưáàảãạ 0123456789.,?!⏎\n\u200b\u0301\ue000😀аё日"
-    for _ in range(2_000):
-        text = "".join(chance.choices(letters, k=chance.randrange(120)))
-        assert read(text) == read(text)
+    texts = ["".join(chance.choices(letters, k=chance.randrange(120))) for _ in range(2_000)]
+
+    assert read_all(texts) == [read(text) for text in texts]
 
 
 HOSTILE = (
@@ -199,11 +200,13 @@ HOSTILE = (
 
 def test_ten_thousand_hostile_strings_are_read_and_none_costs_more_than_the_longest_text() -> None:
     chance = random.Random(12)
-    for _ in range(10_000):
-        text = "".join(chance.choice(HOSTILE) + chance.choice(("", " ")) for _ in range(chance.randrange(1, 12)))
-        reading = read(text)
-        assert 0 <= reading.confidence <= 1
-        assert reading.urgency == "emergency" or reading.category != "emergency"
+    texts = [
+        "".join(chance.choice(HOSTILE) + chance.choice(("", " ")) for _ in range(chance.randrange(1, 12)))
+        for _ in range(10_000)
+    ]
+    for text, reading in zip(texts, read_all(texts), strict=True):
+        assert 0 <= reading.confidence <= 1, text
+        assert reading.urgency == "emergency" or reading.category != "emergency", text
 
 
 @pytest.mark.parametrize("piece", ["cháy ", "a", "ă\u0301", "\u200b", "c h á y ", "1a ", "tamtru", "!?.", "ко"])
@@ -234,7 +237,7 @@ def test_of_words_that_no_list_knows_the_first_are_looked_at_and_the_known_ones_
 
 
 def test_of_no_written_message_a_word_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    longest = sorted((one.text for one in load_messages(DATA / "understanding" / "messages")), key=len)[-300:]
+    longest = sorted((one.text for one in written_messages()), key=len)[-300:]
     texts = [*longest, *map(with_typos, longest)]
 
     found = [RULES.examine(text).words for text in texts]
@@ -254,12 +257,11 @@ def test_a_text_of_any_letters_is_read_as_one_category_with_the_urgency_that_goe
 
 
 def left_to_a_machine(texts: list[str]) -> list[str]:
-    readings = UNDERSTANDING.read_all([(text, CONTEXT) for text in texts])
-    return [text for text, reading in zip(texts, readings, strict=True) if is_answered_by_machine_alone(reading)]
+    return [text for text, reading in zip(texts, read_all(texts), strict=True) if is_answered_by_machine_alone(reading)]
 
 
 def test_no_written_incident_is_left_to_a_machine() -> None:
-    texts = [one.text for one in load_messages(DATA / "understanding" / "messages") if one.category in INCIDENTS]
+    texts = [one.text for one in written_messages() if one.category in INCIDENTS]
 
     assert len(texts) > 6_000
     assert left_to_a_machine(texts) == []
@@ -283,7 +285,7 @@ def test_a_word_of_danger_brings_a_person_only_from_a_share() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     text = "làm lại giấy phép lái xe bị mất trong vụ tai nạn cần gì ạ"
     findings = RULES.examine(text)
-    share = UNDERSTANDING.model.score(findings).categories
+    share = understanding().model.score(findings).categories
     incident = share["emergency"] + share["crime_report"]
 
     assert "emergency" in {match.rule.category for match in findings.matches}
@@ -293,7 +295,7 @@ def test_a_word_of_danger_brings_a_person_only_from_a_share() -> None:
             policy = Policy.model_validate(
                 written | {"incident_concepts": concepts, "incident_from_with_concept": line}
             )
-            reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+            reading = LayeredUnderstanding(RULES, understanding().model, policy).read(text, CONTEXT)
             assert reading.needs_person == needs_person
 
 
@@ -331,7 +333,7 @@ def test_words_of_means_raise_only_what_would_say_nothing() -> None:
     policy = Policy.model_validate(
         written | {"raising_concepts": ["thanks_words"], "emergency_from_in_sentence": 0.999}
     )
-    raising = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy)
+    raising = LayeredUnderstanding(RULES, understanding().model, policy)
     thanks, called_off = "cảm ơn các anh nhiều ạ", "em báo nhầm, cảm ơn anh, thôi khỏi xuống nha"
 
     assert [read(text).category for text in (thanks, called_off)] == ["greeting", "greeting"]
@@ -381,13 +383,13 @@ def test_a_crime_told_in_the_language_of_papers_is_seen_by_a_person(text: str) -
 def test_each_likelier_category_has_its_own_line_to_an_emergency() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     text = "làm tạm trú cần giấy gì ạ, có ai bị thương không"
-    share = UNDERSTANDING.model.score(RULES.examine(text)).categories["emergency"]
-    likelier = UNDERSTANDING.without_safety().read(text, CONTEXT).category
+    share = understanding().model.score(RULES.examine(text)).categories["emergency"]
+    likelier = understanding().without_safety().read(text, CONTEXT).category
 
     assert likelier != "emergency"
     for line, category in ((share * 0.99, "emergency"), (share * 1.01, likelier)):
         policy = Policy.model_validate(written | {"emergency_from": written["emergency_from"] | {likelier: line}})
-        assert LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT).category == category
+        assert LayeredUnderstanding(RULES, understanding().model, policy).read(text, CONTEXT).category == category
     with pytest.raises(ValueError, match="missing for other"):
         Policy.model_validate(written | {"emergency_from": {k: 0.2 for k in written["emergency_from"] if k != "other"}})
 
@@ -395,14 +397,14 @@ def test_each_likelier_category_has_its_own_line_to_an_emergency() -> None:
 def test_a_call_off_that_may_tell_a_new_report_is_seen_by_a_person() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     text = "cảm ơn anh bỏ qua tin trước, con gái em bị gạt chuyển tiền"
-    share = UNDERSTANDING.model.score(RULES.examine(text)).categories
+    share = understanding().model.score(RULES.examine(text)).categories
     incident = share["emergency"] + share["crime_report"]
 
     for line, is_seen in ((incident * 0.99, True), (incident * 1.01, False)):
         policy = Policy.model_validate(
             written | {"call_off_from": 0.01, "call_off_doubted_from": line, "incident_from_in_sentence": 0.999}
         )
-        reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+        reading = LayeredUnderstanding(RULES, understanding().model, policy).read(text, CONTEXT)
         assert (reading.cancels, reading.needs_person) == (True, is_seen)
 
 
@@ -428,7 +430,7 @@ def test_one_sentence_that_says_a_crime_brings_a_person() -> None:
         (without, True),
         (without.model_copy(update={"incident_from_in_sentence": 0.999}), False),
     ):
-        reading = LayeredUnderstanding(RULES, UNDERSTANDING.model, policy).read(text, CONTEXT)
+        reading = LayeredUnderstanding(RULES, understanding().model, policy).read(text, CONTEXT)
         assert (reading.category, reading.needs_person) == ("procedure", needs_person)
 
 

@@ -7,14 +7,14 @@ import yaml
 
 from services.router.domain.understanding import MessageContext, Reading
 from tests.factories import NOW, a_message
-from tests.unit.router.fakes import HERE, UNDERSTANDING, UNITS, VIEW
+from tests.unit.router.fakes import HERE, RULES, UNITS, VIEW
 
 CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "messages.yaml").read_text("utf-8"))["messages"]
 USUAL_URGENCY = {"emergency": "emergency", "crime_report": "high"}
 
 
 def read(case: dict[str, Any], text: str | None = None) -> Reading:
-    return UNDERSTANDING.read(case["text"] if text is None else text, MessageContext("text", NOW))
+    return RULES.read(case["text"] if text is None else text, MessageContext("text", NOW))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["text"][:40] for case in CASES])

@@ -1,20 +1,25 @@
 """`hub understand`: the ward of a line by its date and page."""
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
 
 from services.router.offline import OfflineRouter, as_line, parse
-from tests.unit.router.fakes import DATA
+from tests.unit.router.fakes import DATA, understanding
 
-ROUTER = OfflineRouter(DATA)
 BEFORE, AFTER = "2025-06-30T23:00:00+07:00", "2025-07-01T00:10:00+07:00"
+
+
+@cache
+def router() -> OfflineRouter:
+    return OfflineRouter(DATA, understanding=understanding())
 
 
 def answer(text: str, **fields: Any) -> dict[str, Any]:
     line = parse(json.dumps({"id": "1", "text": text, **fields}).encode())
-    return as_line(line, ROUTER.understand(line))
+    return as_line(line, router().understand(line))
 
 
 @pytest.mark.parametrize(

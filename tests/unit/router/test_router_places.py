@@ -16,7 +16,7 @@ from services.router.domain.text import fold
 from services.router.domain.understanding import MessageContext, Reading
 from shared.events import Coordinates
 from tests.factories import a_message
-from tests.unit.router.fakes import DATA, DIRECTORY, HERE, UNDERSTANDING, UNITS, VIEW
+from tests.unit.router.fakes import DATA, DIRECTORY, HERE, RULES, UNITS, VIEW
 
 CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "places.yaml").read_text("utf-8"))["messages"]
 GAZETTEER = load_gazetteer(DATA)
@@ -32,7 +32,7 @@ def test_a_message_reaches_its_unit_with_its_evidence(case: dict[str, Any]) -> N
     at = datetime.fromisoformat(str(case.get("at", "2024-06-01"))).replace(hour=5, tzinfo=UTC)
     point = case.get("location")
     location = Coordinates(latitude=point[0], longitude=point[1]) if point else None
-    reading = Reading(case["is"]) if "is" in case else UNDERSTANDING.read(case["text"], MessageContext("text", at))
+    reading = Reading(case["is"]) if "is" in case else RULES.read(case["text"], MessageContext("text", at))
     message = a_message(text=case["text"], page=case.get("page", "district"), location=location, sent_at=at)
 
     found = UNITS(message, reading, DIRECTORY.as_of(at.date()), home_ward=case.get("home"))

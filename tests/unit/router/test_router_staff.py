@@ -3,12 +3,10 @@
 import pytest
 import yaml
 
-from services.router.adapters.data_files import load_rules
 from services.router.domain.understanding import MessageContext, Reading
 from tests.factories import NOW, a_message
-from tests.unit.router.fakes import DATA, HERE, UNITS, VIEW
+from tests.unit.router.fakes import HERE, RULES, UNITS, VIEW
 
-RULES = load_rules(DATA)
 SAID: dict[str, list[str]] = yaml.safe_load((HERE / "staff.yaml").read_text("utf-8"))
 
 

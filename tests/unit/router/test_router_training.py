@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 
-from services.router.adapters.data_files import load_rules
 from services.router.adapters.model_files import current_model, load_model, point_to, previous_model
 from services.router.domain.text_model import Layers
 from services.router.learning import network, training
 from services.router.learning.around import load_around
-from services.router.learning.corpus import load_messages
+from services.router.learning.corpus import Example
 from services.router.learning.network import Plan, joined
 from services.router.learning.processes import side_by_side
 from services.router.learning.training import parts_of, train
-from tests.unit.router.fakes import DATA
+from tests.unit.router.fakes import DATA, RULES, written_messages
 
-RULES, AROUND = load_rules(DATA), load_around(DATA)
-SOME = load_messages(DATA / "understanding" / "messages")[::50]
+AROUND = load_around(DATA)
+
+
+def some() -> list[Example]:
+    return written_messages()[::50]
 
 
 def test_the_same_messages_give_the_same_bytes_and_others_do_not(
@@ -26,9 +28,9 @@ def test_the_same_messages_give_the_same_bytes_and_others_do_not(
 ) -> None:
     phrases = training.phrases_of(RULES)[::25]
     monkeypatch.setattr(training, "phrases_of", lambda _: phrases)
-    first, other = (train(some, RULES, AROUND, folds=2) for some in (SOME, SOME[:-1]))
+    first, other = (train(examples, RULES, AROUND, folds=2) for examples in (some(), some()[:-1]))
     monkeypatch.setattr(training, "WORTH_A_PROCESS", 1)
-    second = train(SOME, RULES, AROUND, folds=2)  # read in two processes
+    second = train(some(), RULES, AROUND, folds=2)  # read in two processes
 
     name = first.save(tmp_path)
     assert second.save(tmp_path) == name == first.name()
@@ -77,9 +79,9 @@ def test_a_process_that_fails_is_told_and_not_waited_for() -> None:
 
 
 def test_every_writer_is_held_back_once() -> None:
-    parts = parts_of((example.writer for example in SOME), 4)
+    parts = parts_of((example.writer for example in some()), 4)
 
-    assert sorted(name for part in parts for name in part) == sorted({example.writer for example in SOME})
+    assert sorted(name for part in parts for name in part) == sorted({example.writer for example in some()})
 
 
 def test_the_model_of_before_is_remembered(tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from services.router.adapters.data_files import load_gazetteer, load_rules
+from services.router.adapters.data_files import load_gazetteer
 from services.router.learning.variants import without_diacritics
-from tests.unit.router.fakes import DATA
+from tests.unit.router.fakes import DATA, RULES
 
-RULES = load_rules(DATA)
 WARDS = [names.names[0] for names in load_gazetteer(DATA).wards.values()]
 MATTER = "có cháy lớn trong kho giấy"
 

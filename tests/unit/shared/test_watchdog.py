@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -44,8 +45,8 @@ class Child:
         return self.process.returncode or 0, output.decode()
 
 
-@pytest.fixture
-async def child() -> AsyncIterator[Child]:
+@asynccontextmanager
+async def a_child() -> AsyncIterator[Child]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -55,15 +56,46 @@ async def child() -> AsyncIterator[Child]:
         stderr=asyncio.subprocess.STDOUT,
     )
     running = Child(process, f"http://127.0.0.1:{port}")
-    for _ in range(PATIENCE_SECONDS * 20):
-        if await running.ask("/health/live") == 200:
-            break
-        assert process.returncode is None, (await running.end())[1]
-        await asyncio.sleep(0.05)
-    yield running
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+    try:
+        for _ in range(PATIENCE_SECONDS * 20):
+            if await running.ask("/health/live") == 200:
+                break
+            assert process.returncode is None, (await running.end())[1]
+            await asyncio.sleep(0.05)
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def stands_still(how: str) -> tuple[int, str]:
+    async with a_child() as child:
+        await child.ask(f"/misbehave?how={how}")
+        return await child.end()
+
+
+async def goes_on() -> tuple[int, str]:
+    async with a_child() as child:
+        assert await child.ask("/misbehave?how=busy") == 204  # each of these takes twice the bound
+        assert await child.ask("/misbehave?how=work") == 204
+        child.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(3)
+        child.process.send_signal(signal.SIGCONT)
+        assert await child.ask("/health/live") == 200
+        await child.ask("/misbehave?how=stop_slowly")
+        return await child.end()
+
+
+@pytest.fixture(scope="module")
+async def ends() -> AsyncIterator[dict[str, asyncio.Task[tuple[int, str]]]]:
+    """How each process ends. All run side by side: they are there to wait for."""
+    ends = {how: asyncio.create_task(stands_still(how)) for how in ("block", "hang", "backtrack")}
+    ends["go on"] = asyncio.create_task(goes_on())
+    yield ends
+    for end in ends.values():
+        end.cancel()
+    await asyncio.gather(*ends.values(), return_exceptions=True)
 
 
 @pytest.mark.parametrize(
@@ -75,26 +107,18 @@ async def child() -> AsyncIterator[Child]:
     ],
 )
 async def test_a_process_that_stands_still_ends_itself_and_says_where(
-    child: Child, how: str, code: int, words: tuple[str, ...]
+    ends: dict[str, asyncio.Task[tuple[int, str]]], how: str, code: int, words: tuple[str, ...]
 ) -> None:
-    await child.ask(f"/misbehave?how={how}")
-
-    ended_with, output = await child.end()
+    ended_with, output = await ends[how]
 
     assert ended_with == code, output
     assert [word for word in words if word not in output] == []
 
 
-async def test_a_process_that_goes_on_lives_however_slow_frozen_or_told_to_stop(child: Child) -> None:
-    assert await child.ask("/misbehave?how=busy") == 204  # each of these takes twice the bound
-    assert await child.ask("/misbehave?how=work") == 204
-    child.process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(3)
-    child.process.send_signal(signal.SIGCONT)
-    assert await child.ask("/health/live") == 200
-    await child.ask("/misbehave?how=stop_slowly")
-
-    ended_with, output = await child.end()
+async def test_a_process_that_goes_on_lives_however_slow_frozen_or_told_to_stop(
+    ends: dict[str, asyncio.Task[tuple[int, str]]],
+) -> None:
+    ended_with, output = await ends["go on"]
 
     assert ended_with in (0, -signal.SIGTERM)
     assert "service.stopping" in output
