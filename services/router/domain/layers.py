@@ -97,8 +97,6 @@ SAFETY_PERSON = "safety.may_be_incident"
 
 _SAYS_NOTHING: frozenset[Category] = frozenset({"greeting", "other"})
 _ANSWERED_BY_MACHINE: frozenset[Category] = frozenset({"procedure", "greeting", "other"})
-_ACCUSING: frozenset[Category] = frozenset({"complaint", "crime_report"})
-"""An officer who beats somebody is accused of a crime: that too never goes to the accused unit."""
 
 _MAX_SENTENCES = 12
 _RAISING = ("emergency_from_in_sentence", "incident_from", "incident_from_in_sentence")
@@ -265,7 +263,7 @@ class LayeredUnderstanding:
             topics=topics,
             doubts=_rivals(category, share),
             evidence=tuple(dict.fromkeys([*chain.from_iterable([m.evidence for m in matches]), *words]))[:12],
-            accuses_staff=category in _ACCUSING and findings.accuses_staff,
+            accuses_staff=category != "emergency" and findings.accuses_staff,
             cancels=choice.cancels,
             asks_for_person=findings.asks_for_person,
             language=findings.language,
@@ -288,7 +286,7 @@ class LayeredUnderstanding:
         Also where a report is called off: the same words may tell another one, or be a farewell.
         """
         policy, share = self._policy, _share_of_incidents(scores)
-        if not self._for_persons.isdisjoint(findings.lexicon):
+        if findings.accuses_staff or not self._for_persons.isdisjoint(findings.lexicon):
             return True
         if cancels:
             return share >= policy.call_off_doubted_from or _has_rule_of_emergency(findings)

@@ -415,10 +415,12 @@ class Spelling:
 
     def _sounded(self, word: str, _plain: str) -> str | None:
         for typed, meant in self._habits:
-            if word.startswith(typed) and self._accepts(meant + word[len(typed) :]):
-                return meant + word[len(typed) :]
-            if typed == "ck" and word.endswith("ck") and self._accepts(f"{word[:-2]}ch"):
-                return f"{word[:-2]}ch"
+            for heard in (
+                f"{meant}{word[len(typed) :]}" if word.startswith(typed) else "",
+                f"{word[:-2]}ch" if typed == "ck" and word.endswith("ck") else "",
+            ):
+                if self._is_syllable(fold_word(heard)[1]):  # no abbreviation: "hjk" is a hand on the keyboard
+                    return heard
         return None
 
     def _spelled_in_numbers(self, word: str, plain: str) -> str | None:

@@ -33,17 +33,17 @@ def test_a_message_gets_its_category_urgency_and_unit(case: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("text", SAID["emergencies"])
 def test_words_of_danger_are_an_emergency_by_the_rules_alone(text: str) -> None:
-    assert "emergency" in {match.rule.category for match in UNDERSTANDING.examine(text).matches}
+    assert "emergency" in {match.rule.category for match in RULES.examine(text).matches}
 
 
 @pytest.mark.parametrize("text", SAID["no_emergencies"])
 def test_words_that_only_look_like_danger_are_none(text: str) -> None:
-    assert "emergency" not in {match.rule.category for match in UNDERSTANDING.examine(text).matches}
+    assert "emergency" not in {match.rule.category for match in RULES.examine(text).matches}
 
 
 @pytest.mark.parametrize("case", RULED, ids=[case["text"][:40] for case in RULED])
 def test_a_rule_matches_what_it_is_about(case: dict[str, Any]) -> None:
-    keys = {match.rule.key for match in UNDERSTANDING.examine(case["text"]).matches}
+    keys = {match.rule.key for match in RULES.examine(case["text"]).matches}
 
     assert keys >= {*case["has"]}
     assert keys.isdisjoint(case["has_not"])
