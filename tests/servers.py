@@ -1,7 +1,7 @@
 """Real servers for the tests, as pytest fixtures; each suite's summary says which server it ran on.
 
-Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri`, `kafka_cluster` (three
-nodes) and `hub` (everything, in a home folder of its own). `running_hub(...)` makes more of them for one test.
+Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri` and `hub` (everything, in a
+home folder of its own); for one file `kafka_cluster` (three nodes). `running_hub(...)` makes more of them for one test.
 Under xdist each worker starts its own servers: the tests of one file stay together, and so do all that use `hub`.
 
 `TEST_BACKEND=local` starts the servers as `make up` does, `docker` uses testcontainers, and `auto` (the default) takes
@@ -317,7 +317,7 @@ def mongo_uri() -> Iterator[str]:
             yield servers.state.mongo
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka_cluster() -> Iterator[RunningHub]:
     """Three Kafka nodes, replication 3, min ISR 2, for tests that kill brokers."""
     with running_hub(only=["kafka"], kafka_nodes=3) as servers:
@@ -327,7 +327,7 @@ def kafka_cluster() -> Iterator[RunningHub]:
 
 @pytest.fixture(scope="session")
 def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
-    """A whole hub: servers, services and simulator."""
+    """A whole hub: servers, services and simulator. It ends behind the last test that shares it."""
     with running_hub() as running:
         product = mongo_product(running.state.mongo or "")
         _titles["hub"] = f"whole hub: {KAFKA_TITLE} (embedded, 1 node), {product} (embedded)"
@@ -335,6 +335,15 @@ def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
         if request.session.testsfailed:
             keep_logs(running.home)
         running.down()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the shared hub behind its last test: a hub that has nothing to do takes a sixth of a core."""
+    yield
+    if item.nodeid.startswith(SHARE_THE_HUB) and not (nextitem and nextitem.nodeid.startswith(SHARE_THE_HUB)):
+        for fixture in item.session._fixturemanager.getfixturedefs("hub", item) or ():
+            fixture.finish(item._request)  # type: ignore[attr-defined]
 
 
 class OneWorkerForAFile(LoadFileScheduling):  # type: ignore[misc]
