@@ -241,6 +241,8 @@ def _mongo_container() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
     container = DockerContainer(MONGO_IMAGE).with_exposed_ports(27017).with_command("--replSet rs0 --bind_ip_all")
+    # In memory: hundreds of tests make their own collections and indexes, and no test starts this server again.
+    container.tmpfs["/data/db"] = "uid=999"  # of the image's own user
     with container:
         # The member calls itself by its inner port, so clients are told not to look for others.
         uri = f"mongodb://127.0.0.1:{container.get_exposed_port(27017)}/?directConnection=true&w=majority&journal=true"
