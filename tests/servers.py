@@ -40,6 +40,13 @@ KAFKA_IMAGE = image_of("kafka-1")
 MONGO_IMAGE = image_of("mongo")
 HOME_PREFIX = "binh-yen-test-"
 SHARE_THE_HUB = ("tests/e2e/", "tests/browser/test_console_hub_journey.py", "tests/browser/test_citizen_choices.py")
+TAKE_LONGEST = (
+    "tests/compose/test_compose_stack.py",
+    "tests/chaos/",
+    "tests/integration/test_notifier_broadcast_crash_points.py",
+    "tests/integration/test_stack_servers.py",
+)
+"""Begun before the others, so that at the end no worker waits long for another one."""
 KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 
 
@@ -356,7 +363,8 @@ class OneWorkerForAFile(LoadFileScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one."""
+    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one. Longest first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(TAKE_LONGEST))
     for item in items:
         found = getattr(item, "_fixtureinfo", None)
         hubs = found.name2fixturedefs.get("hub", ()) if found else ()
