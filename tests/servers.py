@@ -1,11 +1,11 @@
 """Real servers for the tests, as pytest fixtures; each suite's summary says which server it ran on.
 
 Fixtures (session-scoped, started when the first test asks): `kafka_bootstrap`, `mongo_uri` and `hub` (everything, in a
-home folder of its own). `running_hub(...)` makes more of them for one test.
+home folder of its own); for one file `kafka_cluster` (three nodes). `running_hub(...)` makes more of them for one test.
 Under xdist each worker starts its own servers: the tests of one file stay together, and so do all that use `hub`.
 
 `TEST_BACKEND=local` starts the servers as `make up` does, `docker` uses testcontainers, and `auto` (the default) takes
-Docker where an engine answers. A test that kills servers always runs on local ones: `hub` and `running_hub`.
+Docker where an engine answers. A test that kills servers always runs on local ones: `kafka_cluster` and `hub`.
 """
 
 import importlib
@@ -47,6 +47,8 @@ TAKE_LONGEST = (
     "tests/integration/test_stack_servers.py",
 )
 """Begun before the others, so that at the end no worker waits long for another one."""
+TAKE_LAST = "tests/e2e/test_bad_input.py"
+"""Ten thousand webhooks leave the shared hub work for half a minute, for which whoever comes next would wait."""
 KAFKA_TITLE = f"Apache Kafka {KAFKA.rsplit(':', maxsplit=1)[-1]}"
 
 
@@ -326,6 +328,14 @@ def mongo_uri() -> Iterator[str]:
             yield servers.state.mongo
 
 
+@pytest.fixture(scope="module")
+def kafka_cluster() -> Iterator[RunningHub]:
+    """Three Kafka nodes, replication 3, min ISR 2, for tests that kill brokers."""
+    with running_hub(only=["kafka"], kafka_nodes=3) as servers:
+        _titles["kafka_cluster"] = f"{KAFKA_TITLE} (embedded, 3 nodes)"
+        yield servers
+
+
 @pytest.fixture(scope="session")
 def hub(request: pytest.FixtureRequest) -> Iterator[RunningHub]:
     """A whole hub: servers, services and simulator. It ends behind the last test that shares it."""
@@ -355,8 +365,8 @@ class OneWorkerForAFile(LoadFileScheduling):  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one. Longest first."""
-    items.sort(key=lambda item: not item.nodeid.startswith(TAKE_LONGEST))
+    """Keep `SHARE_THE_HUB` true: whoever uses the whole hub and is not in it would start another one. Put in order."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(TAKE_LONGEST), item.nodeid.startswith(TAKE_LAST)))
     for item in items:
         found = getattr(item, "_fixtureinfo", None)
         hubs = found.name2fixturedefs.get("hub", ()) if found else ()
