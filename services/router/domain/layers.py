@@ -19,7 +19,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.router.domain.text import MAX_CHARACTERS, Words, sentences_of
+from services.router.domain.text import MAX_CHARACTERS, Words, fold, sentences_of
 from services.router.domain.text_model import Scores, TextModel
 from services.router.domain.understanding import (
     INCIDENTS,
@@ -57,6 +57,7 @@ class Policy(BaseModel):
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
         raising_concepts: concepts of the lexicon that make an emergency of a greeting, a called-off report or `other`.
+        polite_words: what may stand beside phrases of greeting in a message that is nothing else.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
         high_from: share from which a security tip is happening now or dangerous.
@@ -80,6 +81,7 @@ class Policy(BaseModel):
     incident_from_in_sentence: float = Field(gt=0, lt=1)
     person_concepts: frozenset[str]
     raising_concepts: frozenset[str]
+    polite_words: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
     high_from: float = Field(gt=0, lt=1)
@@ -111,6 +113,7 @@ class LayeredUnderstanding:
         self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
         self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
         self._raising = frozenset(f"l:{concept}" for concept in policy.raising_concepts)
+        self._polite = frozenset(fold(" ".join(policy.polite_words)).plain)
         self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
     @property
@@ -220,7 +223,10 @@ class LayeredUnderstanding:
         cancels = not is_doubted and self._rules.calls_off(matter.findings)
         if (cancels or likeliest in _SAYS_NOTHING) and not self._raising.isdisjoint(matter.findings.lexicon):
             return _Choice("emergency", "safety.farewell")
-        return _Choice("greeting", cancels=True) if cancels else _Choice(likeliest)
+        if cancels:
+            return _Choice("greeting", cancels=True)
+        only_greets = likeliest in _ANSWERED_BY_MACHINE and self._rules.only_greets(matter.findings, self._polite)
+        return _Choice("greeting", only_greets=True) if only_greets else _Choice(likeliest)
 
     def _reading(
         self,
@@ -238,14 +244,15 @@ class LayeredUnderstanding:
         if subtopic is not None:
             matches = [match for match in matches if match.rule.subtopic == subtopic]
         topics = _topics(matches)
-        confidence = round(0.9 if choice.cancels else confidence, 3)
+        is_plain = choice.cancels or choice.only_greets
+        confidence = round(0.9 if is_plain else confidence, 3)
         is_unsure = confidence < self._policy.unsure_below or (
-            not choice.cancels and self._needs_person(category, subtopic, topics, scores, findings)
+            not is_plain and self._needs_person(category, subtopic, topics, scores, findings)
         )
         for_safety = (
             category in _ANSWERED_BY_MACHINE
             and not is_unsure
-            and (says_incident or self._may_be_incident(scores, findings, cancels=choice.cancels))
+            and (says_incident or self._may_be_incident(scores, findings, choice))
         )
         return Reading(
             category,
@@ -280,7 +287,7 @@ class LayeredUnderstanding:
         is_high = scores.high >= self._policy.high_from
         return "high" if category == "security_tip" and is_high else "normal"
 
-    def _may_be_incident(self, scores: Scores, findings: Findings, *, cancels: bool) -> bool:
+    def _may_be_incident(self, scores: Scores, findings: Findings, choice: "_Choice") -> bool:
         """Whether a person has to look although a machine would be sure enough: nobody in need is left to it.
 
         Also where a report is called off: the same words may tell another one, or be a farewell.
@@ -288,7 +295,9 @@ class LayeredUnderstanding:
         policy, share = self._policy, _share_of_incidents(scores)
         if findings.accuses_staff or not self._for_persons.isdisjoint(findings.lexicon):
             return True
-        if cancels:
+        if choice.only_greets:
+            return False
+        if choice.cancels:
             return share >= policy.call_off_doubted_from or _has_rule_of_emergency(findings)
         return (
             share >= policy.incident_from
@@ -331,6 +340,7 @@ class _Choice:
     category: Category
     raised_by: str | None = None
     cancels: bool = False
+    only_greets: bool = False
 
 
 def _has_rule_of_emergency(findings: Findings) -> bool:

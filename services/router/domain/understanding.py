@@ -279,6 +279,7 @@ class RuleUnderstanding:
         self._fillers = frozenset(fold(" ".join(book.negation_fillers)).plain)
         self._place_words = frozenset(fold(" ".join(book.place_words)).plain)
         self._english = frozenset(book.english)
+        self._greetings = frozenset(need for rule in book.rules if rule.category == "greeting" for need in rule.needs)
         self._rules_by_trigger: dict[str, list[tuple[int, Rule, frozenset[str]]]] = {}
         for order, rule in enumerate(book.rules):
             for concept in (*rule.needs, *rule.unless, *rule.apart_from, *rule.not_after):
@@ -395,6 +396,14 @@ class RuleUnderstanding:
         if findings.asks_for_person or _has_text(findings.words):
             return None
         return _unknown(findings.words, language=findings.language, asks_for_person=False)
+
+    def only_greets(self, findings: Findings, polite: frozenset[str]) -> bool:
+        """Whether there is nothing but phrases of greetings, thanks and the like, and these polite words."""
+        if not findings.matches or any(match.rule.category != "greeting" for match in findings.matches):
+            return False
+        spans = chain.from_iterable(findings.found.get(concept, ()) for concept in self._greetings)
+        said = {at for span in spans for at in range(span.start, span.end)}
+        return all(at in said or word in polite for at, word in enumerate(findings.words.plain))
 
     def calls_off(self, findings: Findings) -> bool:
         """Whether a phrase takes an earlier report back, and nothing happens now."""

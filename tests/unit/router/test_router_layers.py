@@ -328,6 +328,47 @@ def test_a_farewell_stands_in_the_queue_as_an_emergency(text: str) -> None:
     assert read(text).urgency == "emergency"
 
 
+GREETINGS_ONLY = (
+    *("cho hỏi chút ạ", "em co chuyen muon hoi", "ad ơi cho em hỏi chút nha", "hello, may i ask"),
+    *("da e cam on", "ok anh", "hi ad", "dạ em cảm ơn anh nhiều lắm", "chào mấy anh công an"),
+)
+
+
+@pytest.mark.parametrize("text", GREETINGS_ONLY)
+def test_a_message_of_greetings_alone_is_answered_by_a_machine(text: str) -> None:
+    reading = read(text)
+
+    assert (reading.category, reading.needs_person) == ("greeting", False), reading
+
+
+@pytest.mark.parametrize("matter", ["cứu", "khói quá", "có người té rồi", "nhưng mà sợ lắm", "nó tới nữa"])
+def test_a_greeting_beside_anything_else_is_not_taken_for_one_alone(matter: str) -> None:
+    assert is_answered_by_machine_alone(read("alo")), "or this test would say nothing"
+    assert not is_answered_by_machine_alone(read(f"alo ad ơi {matter}"))
+
+
+def test_no_written_matter_is_taken_for_a_greeting_alone() -> None:
+    texts = {example.text: example for example in written_messages()}
+    findings = RULES.examine_all([*texts])
+    policy = Policy.model_validate(yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8")))
+    polite = frozenset(fold(" ".join(policy.polite_words)).plain)
+
+    only_greets = [text for text, found in zip(texts, findings, strict=True) if RULES.only_greets(found, polite)]
+
+    assert len(only_greets) > 100
+    assert {texts[text].category for text in only_greets} == {"greeting"}
+
+
+@pytest.mark.parametrize(
+    "text", ["ông khu vực ghé quán tui ăn khỏi trả tiền", "cán bộ phường mượn tiền dân hoài không trả"]
+)
+def test_an_officer_is_accused_whatever_the_matter_is_taken_for(text: str) -> None:
+    reading = read(text)
+
+    assert reading.accuses_staff
+    assert not is_answered_by_machine_alone(reading)
+
+
 def test_words_of_means_raise_only_what_would_say_nothing() -> None:
     written = yaml.safe_load((DATA / "rules" / "decision.yaml").read_text("utf-8"))
     policy = Policy.model_validate(
