@@ -341,6 +341,11 @@ def test_a_message_of_greetings_alone_is_answered_by_a_machine(text: str) -> Non
     assert (reading.category, reading.needs_person) == ("greeting", False), reading
 
 
+@pytest.mark.parametrize("text", ["hôm bữa em gửi cái đó lên rồi tính sao", "vụ hôm nọ sao rồi anh"])
+def test_who_asks_about_something_unsaid_is_answered_by_a_person(text: str) -> None:
+    assert not is_answered_by_machine_alone(read(text))
+
+
 @pytest.mark.parametrize("matter", ["cứu", "khói quá", "có người té rồi", "nhưng mà sợ lắm", "nó tới nữa"])
 def test_a_greeting_beside_anything_else_is_not_taken_for_one_alone(matter: str) -> None:
     assert is_answered_by_machine_alone(read("alo")), "or this test would say nothing"
