@@ -57,7 +57,8 @@ class Policy(BaseModel):
         incident_from_in_sentence: the same in a single sentence, which then says it plainly beside other matters.
         person_concepts: concepts of the lexicon whose texts a person reads whatever else they seem to be.
         raising_concepts: concepts of the lexicon that make an emergency of a greeting, a called-off report or `other`.
-        asking_concepts: concepts of the lexicon that no greeting has, unless a rule says that it is one.
+        asking_concepts: concepts of the lexicon that no greeting has, unless a rule or greeting concept is found too.
+        greeting_concepts: concepts of the lexicon that hello, thanks and acknowledgement are made of.
         polite_words: what may stand beside phrases of greeting in a message that is nothing else.
         longest_readable: letters; a longer word is several written as one that nobody could take apart.
         silence_from: share of `other` from which a text that no rule knows is left without an answer.
@@ -83,6 +84,7 @@ class Policy(BaseModel):
     person_concepts: frozenset[str]
     raising_concepts: frozenset[str]
     asking_concepts: frozenset[str]
+    greeting_concepts: frozenset[str]
     polite_words: frozenset[str]
     longest_readable: int = Field(gt=0)
     silence_from: float = Field(gt=0, lt=1)
@@ -116,6 +118,7 @@ class LayeredUnderstanding:
         self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
         self._raising = frozenset(f"l:{concept}" for concept in policy.raising_concepts)
         self._asking = frozenset(f"l:{concept}" for concept in policy.asking_concepts)
+        self._greeting = frozenset(f"l:{concept}" for concept in policy.greeting_concepts)
         self._polite = frozenset(fold(" ".join(policy.polite_words)).plain)
         self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
 
@@ -311,6 +314,9 @@ class LayeredUnderstanding:
     def _names_danger(self, findings: Findings) -> bool:
         return _has_rule_of_emergency(findings) or not self._dangers.isdisjoint(findings.lexicon)
 
+    def _asks_something(self, findings: Findings) -> bool:
+        return not self._asking.isdisjoint(findings.lexicon) and self._greeting.isdisjoint(findings.lexicon)
+
     def _needs_person(
         self, category: Category, subtopic: str | None, topics: Sequence[str], scores: Scores, findings: Findings
     ) -> bool:
@@ -322,7 +328,7 @@ class LayeredUnderstanding:
             return True
         if category == "other" and not topics and share["other"] < policy.silence_from:
             return True
-        if category == "greeting" and not topics and not self._asking.isdisjoint(findings.lexicon):
+        if category == "greeting" and not topics and self._asks_something(findings):
             return True
         cost = sum([policy.costs.get(other, 0.0) * share[other] for other in share if other != category])
         if subtopic is not None:
