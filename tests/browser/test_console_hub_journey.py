@@ -210,6 +210,7 @@ async def test_a_hand_over_that_the_router_cannot_carry_out_comes_back_and_leave
         # Broken by hand: a case of somebody else, as far as the router can tell.
         await store["cases"].update_one({"code": code}, {"$set": {"citizen_key": "nobody"}})
         await row.locator("a").click()
+        await desk.wait_for_url(f"**/cases/{code}")  # the keys of the page before are others
         await desk.keyboard.press("h")
         await desk.get_by_label("Chuyển sang").select_option(OTHER_WARD)
         await desk.get_by_role("button", name="Chuyển", exact=True).click()
