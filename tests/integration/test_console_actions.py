@@ -212,6 +212,18 @@ async def row(visitor: Visitor, number: int = 40, view: str = "open") -> str:
 MOVES = {"to_unit": OTHER_UNIT, "text": "biết hẻm", "key": "form"}
 
 
+async def hand_over(officer: Visitor, house: House) -> str:
+    """Decide it; the id of the decision, which can still be undone."""
+    await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
+    (action,) = await house.store["pending_actions"].find({}).to_list(None)
+    return str(action["_id"])
+
+
+async def send_now(officer: Visitor, house: House, action_id: str) -> None:
+    await officer.post(f"/actions/{action_id}/send-now")
+    await until(lambda: house.published.events)
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "words"),
     [
@@ -241,13 +253,11 @@ async def test_a_case_is_on_its_way_until_the_router_has_carried_it_out_and_not_
     house: House,
 ) -> None:
     async with a_visitor(house.url, PAGE) as officer:
-        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
-        (action,) = await house.store["pending_actions"].find({}).to_list(None)
-        await officer.post(f"/actions/{action['_id']}/send-now")
-        await until(lambda: house.published.events)
+        action_id = await hand_over(officer, house)
+        await send_now(officer, house, action_id)
         assert "Đang chuyển sang" in await row(officer), "Kafka has it, the router not yet"
         # What the router then writes, and a unit that hands it back:
-        carried_out = {"$set": {"unit": OTHER_UNIT}, "$addToSet": {"officer_event_ids": action["_id"]}}
+        carried_out = {"$set": {"unit": OTHER_UNIT}, "$addToSet": {"officer_event_ids": action_id}}
         await house.store["cases"].update_one({"code": a_code(40)}, carried_out)
         assert await row(officer) == ""
         await house.store["cases"].update_one({"code": a_code(40)}, {"$set": {"unit": PAGE}})
@@ -256,12 +266,10 @@ async def test_a_case_is_on_its_way_until_the_router_has_carried_it_out_and_not_
 
 async def test_who_undoes_a_hand_over_too_late_reads_so_and_not_that_the_case_is_not_theirs(house: House) -> None:
     async with a_visitor(house.url, PAGE) as officer:
-        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
-        (action,) = await house.store["pending_actions"].find({}).to_list(None)
-        await officer.post(f"/actions/{action['_id']}/send-now")
-        await until(lambda: house.published.events)
+        action_id = await hand_over(officer, house)
+        await send_now(officer, house, action_id)
         await house.store["cases"].update_one({"code": a_code(40)}, {"$set": {"unit": OTHER_UNIT}})
-        status, page = await officer.post(f"/actions/{action['_id']}/undo")
+        status, page = await officer.post(f"/actions/{action_id}/undo")
         assert (status, "Quyết định đã được chuyển đi" in page) == (409, True)
 
 
@@ -270,17 +278,15 @@ async def test_a_hand_over_that_the_router_refuses_comes_back_with_its_form_and_
 ) -> None:
     async with a_visitor(house.url, PAGE) as officer, a_visitor(house.url, LEAD) as colleague:
         before = await row(officer)
-        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
-        (action,) = await house.store["pending_actions"].find({}).to_list(None)
+        action_id = await hand_over(officer, house)
         on_its_way = await house.deps.live.fingerprints(Scope(frozenset({PAGE})), account=PAGE, code=a_code(40))
-        await officer.post(f"/actions/{action['_id']}/send-now")
-        await until(lambda: house.published.events)
+        await send_now(officer, house, action_id)
         await refuse(house, house.published.events[0])
         refused = await house.deps.live.fingerprints(Scope(frozenset({PAGE})), account=PAGE, code=a_code(40))
         assert on_its_way["queue"] != refused["queue"], "open queues hear of it"
         assert on_its_way["case"] != refused["case"], "open pages of the case too"
         shown = await row(officer)
-        where = f"/cases/{a_code(40)}?draft={action['_id']}"
+        where = f"/cases/{a_code(40)}?draft={action_id}"
         tag = '<span class="tag stays">Chưa chuyển được</span>'
         assert tag in shown
         assert where in shown
@@ -298,10 +304,8 @@ async def test_a_hand_over_that_the_router_refuses_comes_back_with_its_form_and_
 
 async def test_a_refused_hand_over_that_an_operator_replays_is_on_its_way_again(house: House) -> None:
     async with a_visitor(house.url, PAGE) as officer:
-        await officer.post(f"/cases/{a_code(40)}/hand-over", MOVES)
-        (action,) = await house.store["pending_actions"].find({}).to_list(None)
-        await officer.post(f"/actions/{action['_id']}/send-now")
-        await until(lambda: house.published.events)
+        action_id = await hand_over(officer, house)
+        await send_now(officer, house, action_id)
         await refuse(house, house.published.events[0])
         assert "Chưa chuyển được" in await row(officer)
         await house.store["dead_letters"].update_many({}, {"$set": {"state": "replayed"}})

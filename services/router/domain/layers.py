@@ -11,7 +11,7 @@ Source: ADR 0010.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -114,13 +114,13 @@ class LayeredUnderstanding:
 
     def __init__(self, rules: RuleUnderstanding, model: TextModel, policy: Policy) -> None:
         self._rules, self._model, self._policy = rules, model, policy
-        self._dangers = frozenset(f"l:{concept}" for concept in policy.incident_concepts)
-        self._for_persons = frozenset(f"l:{concept}" for concept in policy.person_concepts)
-        self._raising = frozenset(f"l:{concept}" for concept in policy.raising_concepts)
-        self._asking = frozenset(f"l:{concept}" for concept in policy.asking_concepts)
-        self._greeting = frozenset(f"l:{concept}" for concept in policy.greeting_concepts)
+        self._dangers = _features_of(policy.incident_concepts)
+        self._for_persons = _features_of(policy.person_concepts)
+        self._raising = _features_of(policy.raising_concepts)
+        self._asking = _features_of(policy.asking_concepts)
+        self._greeting = _features_of(policy.greeting_concepts)
         self._polite = frozenset(fold(" ".join(policy.polite_words)).plain)
-        self._calls = frozenset(f"l:{concept}" for concept in policy.call_concepts)
+        self._calls = _features_of(policy.call_concepts)
 
     @property
     def model(self) -> TextModel:
@@ -334,6 +334,11 @@ class LayeredUnderstanding:
         if subtopic is not None:
             cost += policy.wrong_subtopic_cost * (1 - max(scores.subtopics))
         return cost > policy.person_above
+
+
+def _features_of(concepts: Iterable[str]) -> frozenset[str]:
+    """What the lexicon calls these concepts where it is sure of them."""
+    return frozenset(f"l:{concept}" for concept in concepts)
 
 
 @immutable

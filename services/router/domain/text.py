@@ -384,7 +384,10 @@ class Spelling:
         return bare in self._marked or (bare == marked and bare in self._plain)
 
     def _accepts(self, word: str) -> bool:
-        return word in self._short or self._is_syllable(fold_word(word)[1])
+        return word in self._short or self._is_typed_syllable(word)
+
+    def _is_typed_syllable(self, word: str) -> bool:
+        return self._is_syllable(fold_word(word)[1])
 
     def _undrawn(self, word: str, plain: str) -> str | None:
         """What letters drawn out for effect stand for: "cứuuuu", "khônggg"."""
@@ -414,13 +417,12 @@ class Spelling:
         return marked if bare in self._marked else None
 
     def _sounded(self, word: str, _plain: str) -> str | None:
+        # No abbreviation is heard: "hjk" is a hand on the keyboard.
         for typed, meant in self._habits:
-            for heard in (
-                f"{meant}{word[len(typed) :]}" if word.startswith(typed) else "",
-                f"{word[:-2]}ch" if typed == "ck" and word.endswith("ck") else "",
-            ):
-                if self._is_syllable(fold_word(heard)[1]):  # no abbreviation: "hjk" is a hand on the keyboard
-                    return heard
+            if word.startswith(typed) and self._is_typed_syllable(meant + word[len(typed) :]):
+                return meant + word[len(typed) :]
+            if typed == "ck" and word.endswith("ck") and self._is_typed_syllable(f"{word[:-2]}ch"):
+                return f"{word[:-2]}ch"
         return None
 
     def _spelled_in_numbers(self, word: str, plain: str) -> str | None:
@@ -552,23 +554,31 @@ class _Cut(NamedTuple):
         return frozenset(itertools.islice(strange, MAX_STRANGE_WORDS, None))
 
 
-def fold(text: str, spelling: Spelling | None = None, *, left_out: frozenset[str] = frozenset()) -> Words:
+def fold(text: str, spelling: Spelling | None = None) -> Words:
     """Cut a text into words and undo how they were typed.
 
     Args:
         text: anything.
         spelling: takes teencode and leftovers apart; without it words stay as they are written.
-        left_out: words that are not looked at, other than those that the spelling leaves out.
     """
     typed = text[:MAX_CHARACTERS]
     if spelling is None:
         return _as_written[typed]
     cut = _cut(typed, spelling.token)
-    return _as_meant(cut, spelling, left_out, _as_written.keep(typed, cut.words()))
+    return _as_meant(cut, spelling, as_written=_as_written.keep(typed, cut.words()))
 
 
-def _as_meant(cut: _Cut, spelling: Spelling, left_out: frozenset[str], as_written: Words | None = None) -> Words:
-    """What was meant by a text; `as_written` are its tokens as words, where somebody needed them before."""
+def _as_meant(
+    cut: _Cut, spelling: Spelling, left_out: frozenset[str] = frozenset(), as_written: Words | None = None
+) -> Words:
+    """What was meant by a text.
+
+    Args:
+        cut: its tokens.
+        spelling: says what they stand for, and leaves some out.
+        left_out: what is left out besides.
+        as_written: the tokens as words, where somebody needed them before.
+    """
     meant = _without_disguise(cut, spelling)
     if meant != cut.typed:
         cut, as_written = _cut_clean(meant, _in_latin(meant.lower()), spelling.token), None
